@@ -1,0 +1,48 @@
+# `make demo` and `make test` do all the set-up on a fresh machine: .venv, pinned dependencies, the extension, the job.
+# TORCH_INDEX chooses where torch comes from: the index URL that PyTorch's install page gives for your platform (CPU or CUDA).
+# A virtual environment that is already active, or PYTHON=..., chooses the interpreter (>= 3.10).
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+HAVE_CXX := $(shell command -v $(firstword $(CXX)) >/dev/null 2>&1 && echo yes)
+SOURCES := setup.py $(wildcard csrc/*/*.cpp csrc/*/*.h)
+
+.PHONY: demo test lint bench fit clean
+
+demo: $(BIN)/.built
+	$(BIN)/lrnn demo
+
+test: $(BIN)/.built lint
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+lint: $(BIN)/.built
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(BIN)/.built
+	$(BIN)/lrnn bench scan
+	$(BIN)/lrnn bench stream
+
+fit: $(BIN)/.built
+	$(BIN)/lrnn fit -c experiments/denoise-mini.yaml
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "lrnn needs Python >= 3.10; name one with PYTHON=python3.x"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
+	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+$(BIN)/.built: $(BIN)/.installed $(SOURCES)
+ifeq ($(HAVE_CXX),yes)
+	LRNN_NATIVE=require $(BIN)/python setup.py --quiet build_ext --inplace
+else
+	@echo "no C++ compiler found ($(CXX)): lrnn runs on its reference kernels"
+endif
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info lrnn/*.so

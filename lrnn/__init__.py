@@ -1,0 +1,54 @@
+"""lrnn: linear recurrent networks made small and fast for the edge.
+
+`import lrnn` needs torch only. What needs more (safetensors, lightning, soundfile) is imported where it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lrnn.nn import S5, S5Block, S5BlockConfig, S5Options, SequenceModel, SequenceModelConfig
+from lrnn.ops import backends, scan
+
+if TYPE_CHECKING:
+    from lrnn.data.denoiser import Denoiser
+    from lrnn.program import Program, compile, load
+    from lrnn.prune import Pruner
+    from lrnn.train.prune import Prune
+
+__version__ = "0.1.0"
+
+_LATER = {
+    "Program": "lrnn.program",
+    "compile": "lrnn.program",
+    "load": "lrnn.program",
+    "Denoiser": "lrnn.data.denoiser",
+    "Pruner": "lrnn.prune",
+    "Prune": "lrnn.train.prune",
+}
+
+__all__ = [
+    "S5",
+    "Denoiser",
+    "Program",
+    "Prune",
+    "Pruner",
+    "S5Block",
+    "S5BlockConfig",
+    "S5Options",
+    "SequenceModel",
+    "SequenceModelConfig",
+    "backends",
+    "compile",
+    "load",
+    "scan",
+]
+
+
+def __getattr__(name: str):
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'lrnn' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_LATER])

@@ -1,0 +1,53 @@
+"""`lrnn bench scan|stream`: measured ratios on this machine, everything timed in one process, interleaved."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+
+def add(commands) -> None:
+    """Declare the command and its benchmarks."""
+    parser = commands.add_parser("bench", help="measured ratios on this machine: scan, stream")
+    kinds = parser.add_subparsers(dest="bench", metavar="BENCH", required=True)
+    scan = kinds.add_parser("scan", help="the scan, forward and backward, against pure-torch forms")
+    scan.add_argument("--batch", type=int, default=8, help="B (default 8)")
+    scan.add_argument("--length", type=int, default=4000, help="T (default 4000)")
+    scan.add_argument("--width", type=int, default=128, help="P, complex states (default 128)")
+    scan.add_argument("--repeats", type=int, default=7, help="timed rounds (default 7)")
+    scan.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
+    stream = kinds.add_parser("stream", help="one frame at a time: PyTorch against the native engine, dense and sparse")
+    stream.add_argument("--k", type=float, default=1.0, help="width factor of the paper (default 1)")
+    stream.add_argument("--sparsity", type=float, default=0.9, help="fraction of zero weights (default 0.9)")
+    stream.add_argument("--frames", type=int, default=2000, help="frames per timed round (default 2000)")
+    stream.add_argument("--model", metavar="M", help="a program (.lrnn) in place of random weights")
+    for kind, run_kind in ((scan, run_scan), (stream, run_stream)):
+        kind.add_argument("--json", action="store_true", help="one JSON object")
+        kind.set_defaults(run=run_kind)
+
+
+def run_scan(args: argparse.Namespace) -> int:
+    """The scan's benchmark."""
+    from lrnn.profile.bench import scan
+
+    _say("measuring; a minute or two")
+    return _print(args, scan, scan.run(args.batch, args.length, args.width, args.repeats, args.threads))
+
+
+def run_stream(args: argparse.Namespace) -> int:
+    """The streaming benchmark."""
+    from lrnn.profile.bench import stream
+
+    _say("measuring; about a minute")
+    return _print(args, stream, stream.run(args.k, args.sparsity, args.frames, args.model))
+
+
+def _print(args, bench, result: dict) -> int:
+    print(json.dumps(result) if args.json else bench.table(result))
+    return 0
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)

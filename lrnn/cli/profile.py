@@ -1,0 +1,104 @@
+"""`lrnn profile M`: what each node of a program costs, and what its data leave of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+
+from lrnn.cli.console import table
+
+
+def add(commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("profile", help="parameters, density, activity, MACs, bytes and time of each node")
+    parser.add_argument("model", metavar="M", nargs="?", help="a program (.lrnn); default: the shipped denoiser")
+    parser.add_argument("--data", metavar="FILE", help="audio for a denoiser, .npy frames (T, width) for another program")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--plot", metavar="P.png", help="draw MACs per node: all, nonzero weights, nonzero inputs too")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    """Count, measure, print."""
+    from lrnn.profile.measure import profile
+
+    program = _program(args.model)
+    report = profile(program, _frames(program, args.data))
+    if args.plot:
+        from lrnn.profile.plot import plot_macs
+
+        plot_macs(report, args.plot)
+    if args.json:
+        print(json.dumps({"nodes": [asdict(n) for n in report.nodes], "total": report.total()}))
+    else:
+        print(_table(report))
+    return 0
+
+
+def _program(path: str | None):
+    import lrnn
+    from lrnn.data.denoiser import Denoiser
+
+    return lrnn.load(path) if path else Denoiser.load().program
+
+
+def _frames(program, path: str | None) -> np.ndarray | None:
+    """Input frames to measure activity on: the file's, or for a denoiser the demo's clip."""
+    if "frontend" in program.meta:
+        from lrnn.data.audio import read
+        from lrnn.data.denoiser import Denoiser
+        from lrnn.models import DEMO_CLIP
+
+        audio, rate = read(path or DEMO_CLIP)
+        return Denoiser(program).features(audio, rate)
+    if path is None:
+        return None
+    frames = np.load(path, allow_pickle=False)
+    if frames.ndim != 2 or frames.shape[1] != program.input_width:
+        raise ValueError(f"{path}: found an array of shape {frames.shape}, expected (frames, {program.input_width})")
+    return frames
+
+
+def _table(report) -> str:
+    header = ["node", "op", "parameters", "density", "input activity", "MACs", "x weights", "x activity", "bytes", "ns"]
+    rows = [
+        [
+            n.name,
+            n.op,
+            f"{n.parameters:,}",
+            _share(n.density),
+            _share(n.activity),
+            f"{n.macs:,}",
+            f"{n.macs_weights:,}",
+            _number(n.macs_effective),
+            _number(n.bytes),
+            _number(n.nanoseconds),
+        ]
+        for n in report.nodes
+    ]
+    total = report.total()
+    rows.append(
+        [
+            "total",
+            "",
+            f"{total['parameters']:,}",
+            _share(total["density"]),
+            "",
+            f"{total['macs']:,}",
+            f"{total['macs_weights']:,}",
+            _number(total["macs_effective"]),
+            _number(total["bytes"]),
+            _number(total["nanoseconds"]),
+        ]
+    )
+    return table(rows, header) + "\n\n" + report.notes()
+
+
+def _share(x: float | None) -> str:
+    return "-" if x is None else f"{100 * x:.1f} %"
+
+
+def _number(x: float | None) -> str:
+    return "-" if x is None else f"{x:,.0f}"

@@ -1,0 +1,153 @@
+"""The denoiser's front end over whole clips: short-time Fourier transform, features, mask, inverse.
+
+The streaming form of the same transform is lrnn.data.stft_stream; both lie on one grid of frames. Frame t covers the samples
+from `hop * t - n_fft / 2` on; what lies outside the clip is zero. Spectra are divided by n_fft, as scipy.signal.stft does with a
+boxcar window, so the boxcar transform is the paper's (SPEC: the N-DNS task).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+FEATURE_OFFSET = 0.0007
+"""Mean of |X| on the N-DNS training set, subtracted by the paper's recipe."""
+
+WINDOWS = ("hann", "boxcar")
+FRONTEND_KIND = "stft-mask"
+
+
+@dataclass(frozen=True)
+class Stft:
+    """A short-time Fourier transform with exact reconstruction and a stated latency.
+
+    Args:
+        n_fft: samples per frame; an even multiple of `hop`.
+        hop: samples from one frame to the next.
+        window: "hann" is the square root of a periodic Hann window in analysis and in synthesis; "boxcar" is the paper's.
+        sample_rate: in Hz; the transform does not use it, it travels with the setting.
+    """
+
+    n_fft: int = 512
+    hop: int = 128
+    window: str = "hann"
+    sample_rate: int = 16000
+
+    def __post_init__(self):
+        if self.window not in WINDOWS:
+            raise ValueError(f"window is {self.window!r}, expected one of {WINDOWS}")
+        if self.hop < 1 or self.n_fft < 2 * self.hop or self.n_fft % (2 * self.hop):
+            raise ValueError(f"n_fft is {self.n_fft}, expected an even multiple of hop ({self.hop})")
+        if self.sample_rate < 1:
+            raise ValueError(f"sample_rate is {self.sample_rate}, expected a positive number of Hz")
+
+    @property
+    def n_bins(self) -> int:
+        """Frequencies per frame, from 0 Hz to half the sample rate."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def delay(self) -> int:
+        """Samples by which a stream's output lags its input: sample n of the input is sample n + delay of the output."""
+        return self.n_fft - self.hop
+
+    @property
+    def latency(self) -> int:
+        """Samples from the moment a sample enters to the moment its output exists: the delay and one hop to gather."""
+        return self.delay + self.hop
+
+    def n_frames(self, n_samples: int) -> int:
+        """Frames of a clip of this many samples: every sample is covered (480,000 samples make 3751)."""
+        return -(-n_samples // self.hop) + 1
+
+    def analyse(self, audio: Tensor) -> Tensor:
+        """Spectra of whole clips.
+
+        Args:
+            audio: (..., N) real.
+
+        Returns:
+            (..., T, F) complex with T = n_frames(N), F = n_bins; float32 and narrower input gives complex64.
+        """
+        if audio.ndim < 1 or audio.is_complex():
+            raise ValueError(f"audio has shape {tuple(audio.shape)}, {audio.dtype}; expected real (..., N)")
+        audio = audio if audio.dtype == torch.float64 else audio.float()
+        n = audio.shape[-1]
+        flat = audio.reshape(audio.shape[:-1].numel(), n)
+        half, tail = self.n_fft // 2, -n % self.hop
+        X = torch.stft(
+            pad(flat, (half, half + tail)),
+            self.n_fft,
+            self.hop,
+            window=self._window(flat),
+            center=False,
+            return_complex=True,
+        )  # (B, F, T)
+        X = X.transpose(1, 2) / self.n_fft
+        return X.reshape(*audio.shape[:-1], *X.shape[1:])
+
+    def synthesise(self, X: Tensor, length: int) -> Tensor:
+        """Audio from spectra: overlap-add of the windowed frames divided by the sum of squared windows.
+
+        Args:
+            X: (..., T, F) complex, as `analyse` makes it.
+            length: samples N of the clip; T must be n_frames(N).
+
+        Returns:
+            (..., N) real.
+        """
+        expected = (self.n_frames(length), self.n_bins)
+        if X.ndim < 2 or tuple(X.shape[-2:]) != expected:
+            raise ValueError(
+                f"X has shape {tuple(X.shape)}, expected (..., {expected[0]}, {expected[1]}) for {length} samples"
+            )
+        if length == 0:
+            return X.real.new_zeros(*X.shape[:-2], 0)
+        flat = X.reshape(X.shape[:-2].numel(), *X.shape[-2:]).transpose(1, 2) * self.n_fft
+        window = self._window(flat.real)
+        covered = length + -length % self.hop
+        audio = torch.istft(flat, self.n_fft, self.hop, window=window, center=True, length=covered)
+        return audio[:, :length].reshape(*X.shape[:-2], length)
+
+    def _window(self, like: Tensor) -> Tensor:
+        options = {"dtype": like.dtype, "device": like.device}
+        if self.window == "boxcar":
+            return torch.ones(self.n_fft, **options)
+        return torch.hann_window(self.n_fft, periodic=True, **options).sqrt()
+
+    def to_meta(self) -> dict:
+        """The front end as a Program's meta["frontend"] holds it."""
+        return {
+            "kind": FRONTEND_KIND,
+            "n_fft": self.n_fft,
+            "hop": self.hop,
+            "window": self.window,
+            "sample_rate": self.sample_rate,
+            "offset": FEATURE_OFFSET,
+        }
+
+    @classmethod
+    def from_meta(cls, meta: dict) -> Stft:
+        """The transform that `to_meta` described; ValueError says what is missing or another front end's."""
+        if not isinstance(meta, dict) or meta.get("kind") != FRONTEND_KIND:
+            kind = meta.get("kind") if isinstance(meta, dict) else meta
+            raise ValueError(f"frontend kind is {kind!r}, expected {FRONTEND_KIND!r}")
+        missing = [key for key in ("n_fft", "hop", "window", "sample_rate") if key not in meta]
+        if missing:
+            raise ValueError(f"frontend has no {missing[0]!r}")
+        if meta.get("offset", FEATURE_OFFSET) != FEATURE_OFFSET:
+            raise ValueError(f"frontend offset is {meta['offset']}, expected {FEATURE_OFFSET}")
+        return cls(meta["n_fft"], meta["hop"], meta["window"], meta["sample_rate"])
+
+
+def features(X):
+    """What the network reads: |X| - 0.0007. Torch or numpy, any shape; the gradient at X = 0 is zero."""
+    return abs(X) - FEATURE_OFFSET
+
+
+def apply_mask(X, M):
+    """X (1 + M): the magnitude times 1 + M (which may be negative) with the noisy phase. Torch or numpy, equal shapes."""
+    return X * (1 + M)

@@ -1,0 +1,38 @@
+"""Running a Program frame by frame: one Stream interface over three engines.
+
+`native` is the C++ engine (fast, needs the compiled core), `numpy` the normative executor, `torch` the batched one.
+"""
+
+from __future__ import annotations
+
+from lrnn.engine.stream import Stream
+
+__all__ = ["ENGINES", "Stream", "open_stream"]
+
+ENGINES = ("native", "numpy", "torch")
+
+
+def open_stream(program, engine: str = "native") -> Stream:
+    """A new stream of `program` with its own state, at zero.
+
+    Args:
+        program: an lrnn.Program.
+        engine: "native", "numpy" or "torch".
+
+    Raises:
+        RuntimeError: the native engine is not built here; the message says why.
+        ValueError: no such engine.
+    """
+    if engine == "native":
+        from lrnn.engine.native import NativeStream
+
+        return NativeStream(program)
+    if engine == "numpy":
+        from lrnn.engine.portable import NumpyStream
+
+        return NumpyStream(program)
+    if engine == "torch":
+        from lrnn.engine.portable import TorchStream
+
+        return TorchStream(program)
+    raise ValueError(f"engine is {engine!r}, expected one of {', '.join(ENGINES)}")

@@ -1,0 +1,103 @@
+"""Streams over the numpy and torch executors: slower than the native engine, there wherever Python is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrnn.engine.stream import Stream, checked_state, real_array
+from lrnn.program.numpy_executor import NumpyExecutor
+from lrnn.program.program import Program
+
+
+class NumpyStream(Stream):
+    """A stream over the normative executor, frame by frame."""
+
+    def __init__(self, program: Program):
+        super().__init__(program)
+        self._executor = NumpyExecutor(program)
+        self.reset()
+
+    def step(self, frame) -> np.ndarray:
+        """See Stream.step."""
+        x = real_array(frame, "frame", (self.frames_in,))
+        _check_finite(x, "frame")
+        y, self._state = self._executor.step(x, self._state)
+        return np.array(y, dtype=np.float32)  # a copy: a program may return its input or part of its state
+
+    def run(self, frames) -> np.ndarray:
+        """See Stream.run."""
+        x = real_array(frames, "frames", (None, self.frames_in))
+        _check_finite(x, "frames")
+        y = np.empty((len(x), self.frames_out), np.float32)
+        for t, frame in enumerate(x):
+            y[t], self._state = self._executor.step(frame, self._state)
+        return y
+
+    def reset(self) -> None:
+        """See Stream.reset."""
+        self._state = self._executor.zero_state()
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """See Stream.state."""
+        return {name: np.array(value, dtype=np.float32) for name, value in self._state.items()}
+
+    @state.setter
+    def state(self, value: dict[str, np.ndarray]) -> None:
+        self._state = {name: array.copy() for name, array in checked_state(self.program, value).items()}
+
+
+class TorchStream(Stream):
+    """A stream over the batched torch executor, a batch of one."""
+
+    def __init__(self, program: Program):
+        # The executor needs torch; a program runs without it through the other engines.
+        from lrnn.program.torch_executor import TorchExecutor
+
+        super().__init__(program)
+        self._executor = TorchExecutor(program)
+        self._state = None
+
+    def step(self, frame) -> np.ndarray:
+        """See Stream.step."""
+        x = real_array(frame, "frame", (self.frames_in,))
+        _check_finite(x, "frame")
+        return self._forward(x[None])[0]
+
+    def run(self, frames) -> np.ndarray:
+        """See Stream.run."""
+        x = real_array(frames, "frames", (None, self.frames_in))
+        _check_finite(x, "frames")
+        return self._forward(x)
+
+    def _forward(self, x: np.ndarray) -> np.ndarray:
+        import torch
+
+        if len(x) == 0:
+            return np.empty((0, self.frames_out), np.float32)
+        with torch.inference_mode():
+            y, self._state = self._executor(torch.tensor(x)[None], self._state)  # (1, T, n)
+        return y[0].numpy().copy()
+
+    def reset(self) -> None:
+        """See Stream.reset."""
+        self._state = None
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """See Stream.state."""
+        if self._state is None:
+            return {n.name: np.zeros(n.state_width, np.float32) for n in self.program.nodes if n.state_width}
+        return {name: value[0].numpy().copy() for name, value in self._state.items()}
+
+    @state.setter
+    def state(self, value: dict[str, np.ndarray]) -> None:
+        import torch
+
+        arrays = checked_state(self.program, value)
+        self._state = {name: torch.tensor(array)[None] for name, array in arrays.items()}
+
+
+def _check_finite(x: np.ndarray, name: str) -> None:
+    if not np.isfinite(x).all():
+        raise ValueError(f"{name} has NaN or infinite values, expected finite ones")

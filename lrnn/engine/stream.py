@@ -1,0 +1,105 @@
+"""The interface of a running program, whatever engine runs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from lrnn.program.program import Program
+
+
+class Stream(ABC):
+    """A running instance of a Program, with its own state: frames go in one by one or many at a time, causally.
+
+    `step` and `run` may be mixed freely: any cutting of the same frames gives the same outputs. A stream belongs to one
+    thread at a time; streams of the same program are independent of each other.
+
+    Attributes:
+        program: what is being run.
+        frames_in: width of an input frame, `program.input_width`.
+        frames_out: width of an output frame, `program.output_width`.
+    """
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.frames_in = program.input_width
+        self.frames_out = program.output_width
+
+    @abstractmethod
+    def step(self, frame) -> np.ndarray:
+        """One frame in, one frame out.
+
+        Args:
+            frame: (frames_in,) real numbers, a numpy array or a CPU tensor; converted to float32.
+
+        Returns:
+            (frames_out,) float32, a fresh array.
+
+        Raises:
+            TypeError: not real numbers.
+            ValueError: another shape, or NaN or infinity in the frame; the state is then as before the call.
+        """
+
+    @abstractmethod
+    def run(self, frames) -> np.ndarray:
+        """A chunk of T >= 0 frames.
+
+        Args:
+            frames: (T, frames_in) real numbers, a numpy array or a CPU tensor; converted to float32.
+
+        Returns:
+            (T, frames_out) float32, a fresh array: what T steps would return.
+
+        Raises:
+            TypeError: not real numbers.
+            ValueError: another shape, or NaN or infinity anywhere; the state is then as before the call.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Back to the state before the first frame: zeros."""
+
+    @property
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of the state: (state_width,) float32 by the name of each node that remembers. Assign it to restore it."""
+
+    @state.setter
+    @abstractmethod
+    def state(self, value: dict[str, np.ndarray]) -> None: ...
+
+
+def real_array(value, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """`value` as a C-contiguous float32 array of `shape` (None is any length), or an error that names it.
+
+    Raises:
+        TypeError: `value` does not hold real numbers.
+        ValueError: `value` has another shape.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} holds {array.dtype}, expected real numbers")
+    if len(array.shape) != len(shape) or any(e is not None and f != e for f, e in zip(array.shape, shape)):
+        expected = ", ".join("T" if e is None else str(e) for e in shape) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} has shape {array.shape}, expected ({expected})")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def checked_state(program: Program, value: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`value` as float32 arrays, one for every node of `program` that remembers, in the program's order.
+
+    Raises:
+        TypeError: an entry does not hold real numbers.
+        ValueError: a name is missing or too many, a shape is wrong, or an entry holds NaN or infinity.
+    """
+    widths = {n.name: n.state_width for n in program.nodes if n.state_width}
+    if set(value) != set(widths):
+        raise ValueError(f"state has entries {sorted(value)}, expected {sorted(widths)}")
+    arrays = {name: real_array(value[name], f"state[{name!r}]", (width,)) for name, width in widths.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"state[{name!r}] has NaN or infinite values, expected finite ones")
+    return arrays

@@ -1,0 +1,9 @@
+"""What ships with the package: the denoiser, its card, and the demo's clip."""
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DENOISER = HERE / "denoiser.lrnn"
+DENOISER_CARD = HERE / "denoiser.md"
+DEMO_CLIP = HERE / "demo-noisy.flac"
+DEMO_CLEAN = HERE / "demo-clean.flac"

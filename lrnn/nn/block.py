@@ -1,0 +1,80 @@
+"""One S5 block: norm, S5, activation, gate, residual (the paper's sequence layer)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrnn.nn.config import S5BlockConfig
+from lrnn.nn.init import lecun_normal
+from lrnn.nn.norm import BatchNorm
+from lrnn.nn.s5 import S5
+
+
+class TimeDropout(nn.Module):
+    """Dropout whose mask is drawn once per sequence and feature and shared over time: x (B, T, H)."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop features of whole sequences, scaled by 1/(1-p); the identity in evaluation."""
+        if not self.training or self.p == 0:
+            return x
+        return x * F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.p)
+
+    def extra_repr(self) -> str:
+        """Probability."""
+        return f"p={self.p}"
+
+
+def linear(d_in: int, d_out: int) -> nn.Linear:
+    """nn.Linear with LeCun-normal weights and zero bias, as flax initialises a Dense."""
+    layer = nn.Linear(d_in, d_out)
+    with torch.no_grad():
+        layer.weight.copy_(lecun_normal((d_out, d_in), fan_in=d_in))
+        layer.bias.zero_()
+    return layer
+
+
+def make_norm(config: S5BlockConfig) -> nn.Module:
+    """The block's norm. Layer norm has flax's eps of 1e-6."""
+    if config.norm == "layer":
+        return nn.LayerNorm(config.d_model, eps=1e-6)
+    return BatchNorm(config.d_model, config.norm_momentum, frozen=config.norm == "frozen_batch")
+
+
+class S5Block(nn.Module):
+    """x + gate(S5(norm(x))), see S5BlockConfig for what can be chosen.
+
+    Args:
+        config: sizes and choices.
+    """
+
+    def __init__(self, config: S5BlockConfig):
+        super().__init__()
+        self.config = config
+        self.norm = make_norm(config)
+        self.ssm = S5(config.d_model, config.d_state, config.blocks, config.relu, config.ssm)
+        self.out1 = linear(config.d_model, config.d_model) if config.glu == "full" else None
+        self.out2 = linear(config.d_model, config.d_model) if config.glu != "none" else None
+        self.dropout = TimeDropout(config.dropout)
+
+    def forward(self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None):
+        """x (B, T, H), state (B, P) or None, reset (B, T) or None -> y (B, T, H), state."""
+        y, state = self.ssm(self.norm(x) if self.config.prenorm else x, state, reset)
+        y = x + self._gate(y)
+        if not self.config.prenorm:
+            y = self.norm(y)
+        return (torch.relu(y) if self.config.relu != "none" else y), state
+
+    def _gate(self, y: Tensor) -> Tensor:
+        x1 = self.dropout(torch.relu(y) if self.config.relu != "none" else F.gelu(y, approximate="tanh"))
+        if self.out2 is None:
+            return x1
+        gate = torch.sigmoid(self.out2(x1))
+        if self.out1 is not None:
+            return self.dropout(self.out1(x1) * gate)
+        return self.dropout((x1 if self.config.glu == "half1" else y) * gate)

@@ -1,0 +1,133 @@
+"""Configuration of S5 layers, blocks and models: frozen dataclasses, plain values only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+Relu = Literal["none", "parts", "pair"]
+
+
+def _one_of(name: str, value, allowed: tuple) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
+
+
+@dataclass(frozen=True)
+class S5Options:
+    """What rarely changes about a state-space model.
+
+    Args:
+        discretization: zero-order hold or bilinear.
+        c_init: distribution of C; the names are those of the paper's code.
+        dt_min, dt_max: time steps are drawn log-uniformly between them.
+        conj_sym: store one of each pair of conjugate states and take twice the real part.
+        clip_eigs: keep the real part of every eigenvalue at or below -1e-4.
+        bidirectional: a second recurrence runs from the end of the sequence; such a layer cannot stream.
+        step_rescale: multiplies every time step (2 for input at half the sampling rate).
+    """
+
+    discretization: Literal["zoh", "bilinear"] = "zoh"
+    c_init: Literal["lecun_normal", "trunc_standard_normal", "complex_normal"] = "lecun_normal"
+    dt_min: float = 1e-3
+    dt_max: float = 0.1
+    conj_sym: bool = True
+    clip_eigs: bool = True
+    bidirectional: bool = False
+    step_rescale: float = 1.0
+
+    def __post_init__(self):
+        _one_of("discretization", self.discretization, ("zoh", "bilinear"))
+        _one_of("c_init", self.c_init, ("lecun_normal", "trunc_standard_normal", "complex_normal"))
+        if not 0 < self.dt_min <= self.dt_max:
+            raise ValueError(f"dt_min, dt_max are {self.dt_min}, {self.dt_max}, expected 0 < dt_min <= dt_max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class S5BlockConfig:
+    """One block: norm, S5, activation, gate, residual.
+
+    Args:
+        d_model: width H of the residual stream.
+        d_state: real state size S; with conjugate symmetry S/2 complex states are kept.
+        blocks: J, HiPPO blocks on the diagonal of the state matrix.
+        relu: "none" is GELU everywhere; "parts" is ReLU as activation, after the residual and on the real and imaginary part
+            of the state; "pair" the same with the paper's rule on the state, which keeps or drops the whole complex number.
+        glu: "half1" x1 * sigmoid(W2 x1), "half2" y * sigmoid(W2 x1), "full" W1 x1 * sigmoid(W2 x1), "none" x1, where y is the
+            S5's output and x1 its activation.
+        norm: "batch" (over batch and time), "frozen_batch" (running statistics even in training) or "layer".
+        prenorm: normalise before the S5, else after the residual.
+        dropout: probability; one mask per sequence, shared over time.
+        norm_momentum: weight of the newest batch in the running statistics (PyTorch's sense; 1 - the paper's).
+    """
+
+    d_model: int = 192
+    d_state: int = 256
+    blocks: int = 16
+    relu: Relu = "parts"
+    glu: Literal["half1", "half2", "full", "none"] = "half1"
+    norm: Literal["batch", "frozen_batch", "layer"] = "batch"
+    prenorm: bool = True
+    dropout: float = 0.0
+    norm_momentum: float = 0.05
+    ssm: S5Options = field(default_factory=S5Options)
+
+    def __post_init__(self):
+        _one_of("relu", self.relu, ("none", "parts", "pair"))
+        _one_of("glu", self.glu, ("half1", "half2", "full", "none"))
+        _one_of("norm", self.norm, ("batch", "frozen_batch", "layer"))
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        """The inverse of to_dict; ValueError names a key that is not a field."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}")
+        ssm = values.get("ssm", {})
+        return cls(**{**values, "ssm": ssm if isinstance(ssm, S5Options) else S5Options(**ssm)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceModelConfig(S5BlockConfig):
+    """Encoder, `n_layers` blocks, decoder.
+
+    Args:
+        d_in, d_out: numbers per frame in and out (classes, for classification).
+        n_layers: blocks.
+        head: "regression" decodes every frame, "classification" pools over time and returns log-probabilities.
+        pooling: "mean" over time, or the "last" frame.
+        input_exponent: e rounds the input to multiples of 2^-e (the paper's quant_input); None leaves it.
+    """
+
+    d_in: int
+    d_out: int
+    n_layers: int = 3
+    head: Literal["regression", "classification"] = "regression"
+    pooling: Literal["mean", "last"] = "mean"
+    input_exponent: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _one_of("head", self.head, ("regression", "classification"))
+        _one_of("pooling", self.pooling, ("mean", "last"))
+        for name in ("d_in", "d_out", "n_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+    def scaled(self, k: float) -> SequenceModelConfig:
+        """Width factor k of the paper: blocks of the same size, k times as many (SPEC of main.py's dim_scale)."""
+        blocks = int(self.blocks * k)
+        if blocks < 1:
+            raise ValueError(f"k is {k}, expected at least 1/{self.blocks}, one block")
+        return replace(
+            self,
+            blocks=blocks,
+            d_model=int(blocks * self.d_model / self.blocks),
+            d_state=int(blocks * self.d_state / self.blocks),
+        )

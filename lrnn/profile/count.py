@@ -1,0 +1,105 @@
+"""Parameters, multiply-accumulates and bytes of each node of a Program, and the activity measured on data.
+
+One rule of counting for the whole project: a matrix counts rows x columns; the real-input complex B_bar (2P, H) and the
+real-output C (H, 2P) thereby count 2PH each, the complex diagonal recurrence 4P, an affine map or a product its width. Everything
+else (activations, norms, sums) counts nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrnn.program import nodes as op
+from lrnn.program.program import Program, tensors
+
+
+@dataclass(frozen=True)
+class NodeCost:
+    """Cost of one node, per frame.
+
+    Attributes:
+        name, op: the node.
+        parameters: numbers it holds; `nonzero` of them are not zero.
+        macs: multiply-accumulates with every weight counted.
+        macs_weights: those whose weight is not zero.
+        macs_effective: those whose weight and measured input are not zero, mean over the frames of the data; None unmeasured.
+        activity: fraction of the node's input that is not zero, measured; None unmeasured.
+        bytes: the node's tensors as the native engine holds them; None where the engine is not there to say.
+        nanoseconds: measured time per frame in the native engine; None unmeasured.
+    """
+
+    name: str
+    op: str
+    parameters: int
+    nonzero: int
+    macs: int
+    macs_weights: int
+    macs_effective: float | None = None
+    activity: float | None = None
+    bytes: int | None = None
+    nanoseconds: float | None = None
+
+    @property
+    def density(self) -> float | None:
+        """Fraction of the parameters that are not zero; None without parameters."""
+        return self.nonzero / self.parameters if self.parameters else None
+
+
+def count(program: Program, inputs: np.ndarray | None = None) -> list[NodeCost]:
+    """Cost of every node in order.
+
+    Args:
+        program: what to count.
+        inputs: (T, input_width) frames to measure activity on; None leaves it unmeasured.
+    """
+    values = None if inputs is None else _values(program, inputs)
+    return [_node_cost(node, program.widths[node.name], values) for node in program.nodes]
+
+
+def _values(program: Program, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Every value of the program on these frames, (T, width) by name."""
+    import torch
+
+    from lrnn.program.torch_executor import TorchExecutor
+
+    if inputs.ndim != 2 or not len(inputs):
+        raise ValueError(f"inputs has shape {inputs.shape}, expected (frames, {program.input_width}) with frames > 0")
+    with torch.inference_mode():
+        values, _ = TorchExecutor(program).trace(torch.from_numpy(np.asarray(inputs, np.float32))[None])
+    return {name: value[0].numpy() for name, value in values.items()}
+
+
+def _node_cost(node: op.Node, width: int, values: dict[str, np.ndarray] | None) -> NodeCost:
+    arrays = tensors(node).values()
+    macs, weights = _macs(node, width)
+    active = None if values is None else values[node.inputs[0]] != 0  # (T, width)
+    effective = None
+    if active is not None:
+        effective = float(weights)
+        if isinstance(node, op.Linear):
+            effective = float(active.mean(0) @ np.count_nonzero(node.weight, axis=0))
+    return NodeCost(
+        name=node.name,
+        op=node.op,
+        parameters=sum(a.size for a in arrays),
+        nonzero=sum(int(np.count_nonzero(a)) for a in arrays),
+        macs=macs,
+        macs_weights=weights,
+        macs_effective=effective,
+        activity=None if active is None else float(active.mean()),
+    )
+
+
+def _macs(node: op.Node, width: int) -> tuple[int, int]:
+    """Multiply-accumulates per frame: all, and those with a nonzero weight."""
+    if isinstance(node, op.Linear):
+        return node.weight.size, int(np.count_nonzero(node.weight))
+    if isinstance(node, op.Diagonal):
+        return 4 * len(node.a), 4 * len(node.a)
+    if isinstance(node, op.Affine):
+        return width, int(np.count_nonzero(node.scale))
+    if isinstance(node, op.Product):
+        return width, width
+    return 0, 0

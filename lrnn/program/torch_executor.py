@@ -1,0 +1,149 @@
+"""The batched executor: whole sequences at once in torch, on any device. For evaluation and as a second opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lrnn.ops import scan
+from lrnn.program import nodes as op
+from lrnn.program.program import Program, tensors
+
+State = dict[str, Tensor]
+
+
+class TorchExecutor(nn.Module):
+    """Runs a program on a batch of sequences. The tensors of the nodes are buffers, so `.to(device)` works.
+
+    Args:
+        program: the program; its tensors are copied.
+
+    Example:
+        >>> y, state = TorchExecutor(program)(x)          # x (B, T, input_width)
+        >>> more, state = TorchExecutor(program)(x2, state)
+    """
+
+    def __init__(self, program: Program):
+        super().__init__()
+        self.program = program
+        for node in program.nodes:
+            for field, value in tensors(node).items():
+                self.register_buffer(_buffer(node, field), torch.tensor(value))
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """A chunk of time.
+
+        Args:
+            x: (B, T, input_width) floating point.
+            state: what an earlier call returned; None is zeros.
+
+        Returns:
+            y (B, T, output_width), and the state after the last frame: (B, state_width) by the name of each node that
+            remembers.
+
+        Raises:
+            TypeError: x is not floating point.
+            ValueError: x has another shape, or holds NaN or infinity.
+        """
+        if not x.is_floating_point():
+            raise TypeError(f"x is {x.dtype}, expected a floating-point tensor")
+        if x.ndim != 3 or x.shape[-1] != self.program.input_width:
+            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, T, {self.program.input_width})")
+        if not torch.isfinite(x).all():
+            raise ValueError("x has NaN or infinite values")
+        values = {self.program.input: x}
+        after: State = {}
+        for node in self.program.nodes:
+            inputs = [values[name] for name in node.inputs]
+            buffers = {field: getattr(self, _buffer(node, field)) for field in tensors(node)}
+            if node.state_width:
+                before = x.new_zeros(len(x), node.state_width) if state is None else state[node.name]
+                values[node.name], after[node.name] = _STATEFUL[type(node)](node, buffers, *inputs, before)
+            else:
+                values[node.name] = _STATELESS[type(node)](node, buffers, *inputs)
+        return values[self.program.output], after
+
+
+def _buffer(node: op.Node, field: str) -> str:
+    return f"{node.name}.{field}".replace(".", "/")  # torch allows no dots in the name of a buffer
+
+
+def _linear(node: op.Linear, w: State, x: Tensor) -> Tensor:
+    return F.linear(x, w["weight"], w.get("bias"))
+
+
+def _affine(node: op.Affine, w: State, x: Tensor) -> Tensor:
+    return w["scale"] * x + w["shift"]
+
+
+def _relu(node: op.Relu, w: State, x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+def _pair_relu(node: op.PairRelu, w: State, x: Tensor) -> Tensor:
+    pairs = x.unflatten(-1, (-1, 2))  # (B, T, P, 2) re, im
+    re, im = pairs.unbind(-1)
+    keep = (re > 0) | ((re == 0) & (im > 0))
+    return torch.where(keep[..., None], pairs, 0).flatten(-2)
+
+
+def _sigmoid(node: op.Sigmoid, w: State, x: Tensor) -> Tensor:
+    return torch.sigmoid(x)
+
+
+def _gelu(node: op.Gelu, w: State, x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _layer_norm(node: op.LayerNorm, w: State, x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], w["scale"], w["shift"], node.eps)
+
+
+def _add(node: op.Add, w: State, x0: Tensor, x1: Tensor) -> Tensor:
+    return x0 + x1
+
+
+def _product(node: op.Product, w: State, x0: Tensor, x1: Tensor) -> Tensor:
+    return x0 * x1
+
+
+def _round(node: op.Round, w: State, x: Tensor) -> Tensor:
+    return torch.round(x * 2.0**node.exponent) * 2.0**-node.exponent
+
+
+def _log_softmax(node: op.LogSoftmax, w: State, x: Tensor) -> Tensor:
+    return F.log_softmax(x, dim=-1)
+
+
+def _diagonal(node: op.Diagonal, w: State, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    b = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())  # (B, T, P)
+    h0 = torch.view_as_complex(h.unflatten(-1, (-1, 2)).contiguous())  # (B, P)
+    h, last = scan(torch.view_as_complex(w["a"]), b, h0)
+    return torch.view_as_real(h).flatten(-2), torch.view_as_real(last).flatten(-2)
+
+
+def _mean_pool(node: op.MeanPool, w: State, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    ones = x.new_ones(*x.shape[:-1], 1)
+    totals = state[:, None] + torch.cat([x, ones], dim=-1).cumsum(dim=1)  # (B, T, size + 1): sums, counts
+    last = totals[:, -1] if x.shape[1] else state
+    return totals[..., :-1] / totals[..., -1:], last
+
+
+_STATELESS: dict[type[op.Node], Callable] = {
+    op.Linear: _linear,
+    op.Affine: _affine,
+    op.Relu: _relu,
+    op.PairRelu: _pair_relu,
+    op.Sigmoid: _sigmoid,
+    op.Gelu: _gelu,
+    op.LayerNorm: _layer_norm,
+    op.Add: _add,
+    op.Product: _product,
+    op.Round: _round,
+    op.LogSoftmax: _log_softmax,
+}
+
+_STATEFUL: dict[type[op.Node], Callable] = {op.Diagonal: _diagonal, op.MeanPool: _mean_pool}

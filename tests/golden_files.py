@@ -1,0 +1,150 @@
+"""Golden vectors of the paper's JAX code: where they lie, and how its names and options map to lrnn's.
+
+The files and their origin are described in golden/README.md. The mapping is strict: an option, a value or an array it
+does not know is an error that names it, so that no part of a file goes unchecked in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lrnn.nn import S5Options, SequenceModelConfig
+
+
+def golden_dir() -> Path:
+    """The directory that holds golden_s5/: LRNN_GOLDEN, else the subset beside this file."""
+    root = Path(os.environ.get("LRNN_GOLDEN") or Path(__file__).parent / "golden")
+    if not (root / "golden_s5" / "index.json").is_file():
+        raise FileNotFoundError(f"LRNN_GOLDEN: {root} has no golden_s5/index.json")
+    return root / "golden_s5"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One listed file: its entry in the index and its arrays by name ("/" separates levels)."""
+
+    entry: dict
+
+    @property
+    def name(self) -> str:
+        return self.entry["name"]
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        with np.load(golden_dir() / self.entry["file"], allow_pickle=False) as file:
+            return dict(file)
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        return torch.from_numpy(self.arrays[key])
+
+    def under(self, prefix: str) -> dict[str, torch.Tensor]:
+        """The arrays below `prefix`, without it."""
+        return {k[len(prefix) + 1 :]: self[k] for k in self.arrays if k.startswith(prefix + "/")}
+
+
+def listed(*kinds: str) -> list[Golden]:
+    """Every file of these kinds that index.json or index2.json lists ("eval", "hippo", "init", "train", ...)."""
+    entries = json.loads((golden_dir() / "index.json").read_text())["files"]
+    more = golden_dir() / "index2.json"
+    if more.is_file():
+        entries += json.loads(more.read_text())
+    return [Golden(entry) for entry in entries if entry["kind"] in kinds]
+
+
+def _choose(options: dict, field: str, table: dict):
+    """`table[options[field]]`, or an error that names the field and the value found."""
+    value = options.pop(field)
+    if value not in table:
+        raise ValueError(f"golden config: {field} is {value!r}, expected one of {list(table)}")
+    return table[value]
+
+
+def model_config(reference: dict) -> SequenceModelConfig:
+    """lrnn's configuration of the model that the reference's constructor options describe."""
+    options = dict(reference)
+    options.pop("associative_scan")  # the order of summation only
+    ssm = S5Options(
+        discretization=_choose(options, "discretization", {"zoh": "zoh", "bilinear": "bilinear"}),
+        c_init=options.pop("C_init"),
+        dt_min=options.pop("dt_min"),
+        dt_max=options.pop("dt_max"),
+        conj_sym=options.pop("conj_sym"),
+        clip_eigs=options.pop("clip_eigs"),
+        bidirectional=options.pop("bidirectional"),
+        step_rescale=options.pop("step_rescale"),
+    )
+    norm = _choose(options, "batchnorm", {True: "batch", False: "layer"})
+    prenorm = options.pop("prenorm")
+    if options.pop("fuse_batchnorm_linear"):
+        if norm != "batch" or not prenorm:
+            raise ValueError("golden config: fuse_batchnorm_linear is True, expected with batchnorm and prenorm")
+        norm = "frozen_batch"
+    config = SequenceModelConfig(
+        d_in=options.pop("d_in"),
+        d_out=options.pop("d_out"),
+        d_model=options.pop("d_model"),
+        d_state=options.pop("ssm_size_base"),
+        blocks=options.pop("blocks"),
+        n_layers=options.pop("n_layers"),
+        relu=_choose(options, "relufication", {True: "pair", False: "none"}),
+        glu=options.pop("glu_variant"),
+        norm=norm,
+        prenorm=prenorm,
+        dropout=options.pop("p_dropout"),
+        norm_momentum=1 - options.pop("bn_momentum"),  # the reference's is the share that stays
+        head=_choose(options, "task", {"regression": "regression", "classification": "classification"}),
+        pooling=_choose(options, "mode", {"pool": "mean", "last": "last"}),
+        input_exponent=options.pop("quant_input"),
+        ssm=ssm,
+    )
+    if options:
+        raise ValueError(f"golden config: unknown field {next(iter(options))!r}")
+    return config
+
+
+_LEAVES = {
+    "kernel": ("weight", lambda w: w.T),  # (in, out) there, (out, in) here
+    "scale": ("weight", lambda w: w),
+    "mean": ("running_mean", lambda w: w),
+    "var": ("running_var", lambda w: w),
+    "log_step": ("log_step", lambda w: w[:, 0]),
+}
+_SAME = ("bias", "Lambda_re", "Lambda_im", "B", "C", "C1", "C2", "D")
+_MODULES = {"mixer": "ssm", "norm": "norm", "out1": "out1", "out2": "out2"}
+
+
+def _module(path: tuple[str, ...]) -> str:
+    """lrnn's module of a path of the reference: ("encoder", "layers_0", "mixer") is "blocks.0.ssm"."""
+    match path:
+        case ("decoder",):
+            return "decoder"
+        case ("encoder", "encoder"):
+            return "encoder"
+        case ("encoder", layer, name) if layer.startswith("layers_") and name in _MODULES:
+            return f"blocks.{layer.removeprefix('layers_')}.{_MODULES[name]}"
+    raise ValueError(f"golden file: unknown module {'/'.join(path)!r}")
+
+
+def named_tensors(tree: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A tree of the reference (parameters, gradients, masks, statistics) under lrnn's names and in its shapes."""
+    out, halves = {}, {}
+    for key, value in tree.items():
+        *path, leaf = key.split("/")
+        module = _module(tuple(path))
+        if leaf in ("C1", "C2"):  # forward and backward half of a bidirectional layer, side by side on the state axis
+            halves.setdefault(f"{module}.C", {})[leaf] = value
+        elif leaf in _SAME:
+            out[f"{module}.{leaf}"] = value
+        elif leaf in _LEAVES:
+            name, change = _LEAVES[leaf]
+            out[f"{module}.{name}"] = change(value)
+        else:
+            raise ValueError(f"golden file: unknown parameter {key!r}")
+    return out | {name: torch.cat([pair["C1"], pair["C2"]], dim=1) for name, pair in halves.items()}
