@@ -33,7 +33,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	LRNN_NATIVE=skip $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
 	@touch $@
 
 $(BIN)/.built: $(BIN)/.installed $(SOURCES)

@@ -2,7 +2,8 @@
 
 Neither extension is a Python module: `_core` is a C ABI opened with ctypes, `_C` registers kernels with the dispatcher
 through libtorch's stable ABI, so that one binary serves torch >= 2.10 and every Python >= 3.10. Without a compiler both are
-left out and lrnn runs on its reference kernels; LRNN_NATIVE=require turns a failed build into an error.
+left out and lrnn runs on its reference kernels. LRNN_NATIVE=require turns a failed build into an error, LRNN_NATIVE=skip builds
+nothing.
 """
 
 import os
@@ -26,7 +27,7 @@ ISA_FLAGS = {
     "_avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"],
 }
 COMMON = ["-std=c++20", "-O3", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra"]
-OPTIONAL = os.environ.get("LRNN_NATIVE") != "require"
+NATIVE = os.environ.get("LRNN_NATIVE", "auto")
 
 
 class BuildPerIsa(build_ext):
@@ -48,7 +49,9 @@ class BuildPerIsa(build_ext):
 
 
 def extensions():
-    common = {"language": "c++", "py_limited_api": True, "optional": OPTIONAL, "depends": HEADERS}
+    if NATIVE == "skip":
+        return []
+    common = {"language": "c++", "py_limited_api": True, "optional": NATIVE != "require", "depends": HEADERS}
     core = Extension("lrnn._core", CORE, include_dirs=["csrc"], extra_compile_args=COMMON, **common)
     if torch is None:
         return [core]

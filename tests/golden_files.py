@@ -1,7 +1,7 @@
 """Golden vectors of the paper's JAX code: where they lie, and how its names and options map to lrnn's.
 
-The files and their origin are described in golden/README.md. The mapping is strict: an option, a value or an array it
-does not know is an error that names it, so that no part of a file goes unchecked in silence.
+The files and their origin are described in golden/README.md. The mapping is strict: an option, a value or an
+array it does not know is an error that names it, so that no part of a file goes unchecked in silence.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class Golden:
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         with np.load(golden_dir() / self.entry["file"], allow_pickle=False) as file:
-            return dict(file)
+            arrays = dict(file)
+        if self.entry.get("arrays", arrays).keys() != arrays.keys():
+            raise ValueError(f"{self.entry['file']}: its arrays are not those that the index lists")
+        return arrays
 
     def __getitem__(self, key: str) -> torch.Tensor:
         return torch.from_numpy(self.arrays[key])
@@ -50,7 +53,7 @@ class Golden:
 
 
 def listed(*kinds: str) -> list[Golden]:
-    """Every file of these kinds that index.json or index2.json lists ("eval", "hippo", "init", "train", ...)."""
+    """Every file of these kinds ("eval", "hippo", "train", ...) that index.json or index2.json lists."""
     entries = json.loads((golden_dir() / "index.json").read_text())["files"]
     more = golden_dir() / "index2.json"
     if more.is_file():
@@ -84,8 +87,13 @@ def model_config(reference: dict) -> SequenceModelConfig:
     prenorm = options.pop("prenorm")
     if options.pop("fuse_batchnorm_linear"):
         if norm != "batch" or not prenorm:
-            raise ValueError("golden config: fuse_batchnorm_linear is True, expected with batchnorm and prenorm")
+            raise ValueError(
+                "golden config: fuse_batchnorm_linear without batchnorm and prenorm has no like here"
+            )
         norm = "frozen_batch"
+    head = _choose(options, "task", {"regression": "regression", "classification": "classification"})
+    pooling = _choose(options, "mode", {"pool": "mean", "last": "last"})
+    exponent = options.pop("quant_input")
     config = SequenceModelConfig(
         d_in=options.pop("d_in"),
         d_out=options.pop("d_out"),
@@ -99,9 +107,9 @@ def model_config(reference: dict) -> SequenceModelConfig:
         prenorm=prenorm,
         dropout=options.pop("p_dropout"),
         norm_momentum=1 - options.pop("bn_momentum"),  # the reference's is the share that stays
-        head=_choose(options, "task", {"regression": "regression", "classification": "classification"}),
-        pooling=_choose(options, "mode", {"pool": "mean", "last": "last"}),
-        input_exponent=options.pop("quant_input"),
+        head=head,
+        pooling=pooling,
+        input_exponent=exponent if head == "regression" else None,  # the reference's classifier ignores it
         ssm=ssm,
     )
     if options:
@@ -109,14 +117,20 @@ def model_config(reference: dict) -> SequenceModelConfig:
     return config
 
 
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
 _LEAVES = {
-    "kernel": ("weight", lambda w: w.T),  # (in, out) there, (out, in) here
-    "scale": ("weight", lambda w: w),
-    "mean": ("running_mean", lambda w: w),
-    "var": ("running_var", lambda w: w),
-    "log_step": ("log_step", lambda w: w[:, 0]),
+    "kernel": ("weight", torch.t),  # (in, out) there, (out, in) here
+    "scale": ("weight", _same),
+    "mean": ("running_mean", _same),
+    "var": ("running_var", _same),
+    "log_step": ("log_step", lambda column: column[:, 0]),
+    "C1": ("C", _same),
+    "C2": ("C", _same),
+    **{name: (name, _same) for name in ("bias", "Lambda_re", "Lambda_im", "B", "C", "D")},
 }
-_SAME = ("bias", "Lambda_re", "Lambda_im", "B", "C", "C1", "C2", "D")
 _MODULES = {"mixer": "ssm", "norm": "norm", "out1": "out1", "out2": "out2"}
 
 
@@ -132,19 +146,20 @@ def _module(path: tuple[str, ...]) -> str:
     raise ValueError(f"golden file: unknown module {'/'.join(path)!r}")
 
 
+def lrnn_name(key: str) -> str:
+    """lrnn's name of a parameter or statistic of the reference."""
+    *path, leaf = key.split("/")
+    if leaf not in _LEAVES:
+        raise ValueError(f"golden file: unknown parameter {key!r}")
+    return f"{_module(tuple(path))}.{_LEAVES[leaf][0]}"
+
+
 def named_tensors(tree: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A tree of the reference (parameters, gradients, masks, statistics) under lrnn's names and in its shapes."""
-    out, halves = {}, {}
-    for key, value in tree.items():
-        *path, leaf = key.split("/")
-        module = _module(tuple(path))
-        if leaf in ("C1", "C2"):  # forward and backward half of a bidirectional layer, side by side on the state axis
-            halves.setdefault(f"{module}.C", {})[leaf] = value
-        elif leaf in _SAME:
-            out[f"{module}.{leaf}"] = value
-        elif leaf in _LEAVES:
-            name, change = _LEAVES[leaf]
-            out[f"{module}.{name}"] = change(value)
-        else:
-            raise ValueError(f"golden file: unknown parameter {key!r}")
-    return out | {name: torch.cat([pair["C1"], pair["C2"]], dim=1) for name, pair in halves.items()}
+    """A tree of the reference (parameters, gradients, statistics) under lrnn's names and in its shapes."""
+    out = {}
+    for key in sorted(tree):
+        name, leaf = lrnn_name(key), key.rpartition("/")[2]
+        value = _LEAVES[leaf][1](tree[key])
+        # C1 and C2 are the forward and backward halves of a bidirectional layer, side by side on its states.
+        out[name] = torch.cat([out[name], value], dim=1) if leaf == "C2" else value
+    return out

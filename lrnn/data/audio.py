@@ -5,7 +5,6 @@ Samples are float32 in -1..1, shape (n, channels). Reading a file whole or in bl
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from lrnn.files import written_whole
+
 EXTENSIONS = (".wav", ".flac")
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says: rate in Hz, channels, frames (samples per channel), subtype such as "PCM_16"."""
+    """What a file's header says: rate in Hz, channels, samples per channel, subtype such as "PCM_16"."""
 
     rate: int
     channels: int
@@ -70,40 +71,51 @@ def write(path, samples: np.ndarray, rate: int, subtype: str | None = None) -> N
 
 @contextmanager
 def writer(path, rate: int, channels: int, subtype: str | None = None):
-    """Open a file to write piece by piece: yields a function that appends (n,) or (n, channels) float samples.
+    """Open a file to write piece by piece: yields a function that appends (n,) or (n, channels) float
+    samples.
 
-    The extension names the format. A subtype the format cannot hold is replaced by the format's default. Samples beyond -1..1 are
-    clipped unless the subtype is a float. The file appears under its name when the block ends well, and not at all when it raises.
+    The extension names the format. A subtype the format cannot hold is replaced by the format's default.
+    Samples beyond -1..1 are clipped unless the subtype is a float. The file appears under its name when the
+    block ends well, and not at all when it raises.
     """
     path = Path(path)
     soundfile = _soundfile()
     format = path.suffix[1:].upper()
     if format not in soundfile.available_formats():
         raise ValueError(
-            f"{path}: {path.suffix!r} is no audio format soundfile writes, expected .wav, .flac, .ogg ..."
+            f"{path}: {path.suffix!r} is no format soundfile writes, expected .wav, .flac, .ogg ..."
         )
     if subtype not in soundfile.available_subtypes(format):
         subtype = soundfile.default_subtype(format)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    clip = subtype not in ("FLOAT", "DOUBLE")
+    if subtype == "PCM_16":
+        convert = to_int16  # libsndfile rounds down: files read and written again would drift
+    elif subtype in ("FLOAT", "DOUBLE"):
+        convert = np.asarray
+    else:
+
+        def convert(samples):
+            return np.clip(samples, -1, 1)
+
+    def append(samples):
+        file.write(convert(samples))
+
     try:
-        with soundfile.SoundFile(partial, "w", rate, channels, subtype, format=format) as file:
-
-            def append(samples):
-                file.write(np.clip(samples, -1, 1) if clip else samples)
-
+        with (
+            written_whole(path) as temporary,
+            soundfile.SoundFile(temporary, "w", rate, channels, subtype, format=format) as file,
+        ):
             yield append
-        partial.replace(path)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{path}: cannot write audio: {error.error_string}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Float samples in -1..1 as 16-bit integers, rounded, clipped beyond."""
+    return np.clip(np.round(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Resample (n, ...) samples along the first axis; round(n new_rate / rate) samples come out, aligned with the input."""
+    """Resample (n, ...) along the first axis to round(n new_rate / rate) samples, aligned with the input."""
     if rate == new_rate or not len(samples):
         return samples
     return _soxr().resample(samples, rate, new_rate)

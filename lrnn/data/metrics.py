@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 EPS = 1e-8
-"""Energy added to both sides of the ratio: silence gives a finite number. Samples lie in -1..1, so a clip of one second at
--60 dBFS has an energy of 0.016."""
+"""Energy added to both sides of the ratio: silence gives a finite number. Samples lie in -1..1, so a clip of
+one second at -60 dBFS has an energy of 0.016."""
 
 
 def si_snr(estimate: Tensor, target: Tensor) -> Tensor:
     """Scale-invariant signal-to-noise ratio in dB (Le Roux et al. 2019, SI-SDR of zero-mean signals).
 
-    The estimate is split into its projection on the target and the rest; the ratio is that of their energies. Finite for every
-    finite input: silence against silence is 0 dB, a silent target is bad in proportion to the estimate's energy.
+    The estimate is split into its projection on the target and the rest; the ratio is that of their energies.
+    Finite for every finite input: silence against silence is 0 dB, a silent target is bad in proportion to
+    the estimate's energy.
 
     Args:
         estimate: (..., N) real.
@@ -41,7 +42,7 @@ def si_snr_improvement(estimate: Tensor, noisy: Tensor, target: Tensor) -> Tenso
 
 
 def paper_si_snr(target: Tensor, estimate: Tensor) -> Tensor:
-    """The reference's SI-SNR in dB: no guard on a silent target (NaN), 1e-8 beside the ratio and inside the logarithm."""
+    """The reference's SI-SNR in dB, without a guard: a silent target gives NaN. Shapes as in `si_snr`."""
     target = target - target.mean(-1, keepdim=True)
     estimate = estimate - estimate.mean(-1, keepdim=True)
     scale = (estimate * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True)
@@ -53,7 +54,8 @@ def paper_si_snr(target: Tensor, estimate: Tensor) -> Tensor:
 def paper_loss(cleaned: Tensor, clean: Tensor, cleaned_mag: Tensor, clean_mag: Tensor) -> Tensor:
     """The reference's loss, kept for parity: 0.001 MSE of the magnitudes + (100 - mean SI-SNR).
 
-    The reference hands SI-SNR its arguments the wrong way round: the cleaned signal is the target. So does this function.
+    The reference hands SI-SNR its arguments the wrong way round: the cleaned signal is the target. So does
+    this function.
 
     Args:
         cleaned: (B, N) estimate.

@@ -1,15 +1,12 @@
 """Noisy speech mixed on the fly from clean and noise recordings, as the N-DNS challenge does it.
 
-Every mixture follows from a key of integers alone, (seed, epoch, index): any order, any number of workers and any resumption give
-the same clips.
+Every mixture follows from a key of integers alone, such as (seed, epoch, index): any order, any number of
+workers and any resumption give the same clips.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from lrnn.data.sources import Recordings
 
@@ -17,15 +14,15 @@ WINDOW_SECONDS = 0.1
 ACTIVE_DB = -50.0
 PEAK_LIMIT = 0.99
 QUIET_PEAK = 0.01
-"""A stretch whose peak stays below -40 dBFS is drawn again: scaled to peak 1 it would be a recorder's hiss."""
+"""A stretch that stays below -40 dBFS is drawn again: scaled to peak 1 it would be a recorder's hiss."""
 MAX_DRAWS = 100
 
 
 class Mixer:
     """Draws clips of speech in noise.
 
-    Clean and noise are scaled to peak 1; over the 100 ms windows where the noise is above -50 dB the ratio of their RMS is made
-    `snr`; the mixture is scaled to an RMS of `level`, or less where a peak would pass 0.99.
+    Clean and noise are scaled to peak 1; over the 100 ms windows where the noise is above -50 dB the ratio of
+    their RMS is made `snr`; the mixture is scaled to an RMS of `level`, or less where a peak would pass 0.99.
 
     Args:
         clean: speech.
@@ -91,34 +88,6 @@ class Mixer:
 
     def _window_power(self, x: np.ndarray) -> np.ndarray:
         return np.add.reduceat(x * x, self._starts) / self._counts
-
-
-class MixtureDataset(Dataset):
-    """An epoch of mixtures; `set_epoch` gives the next one other clips.
-
-    Args:
-        mixer: draws the clips.
-        clips_per_epoch: length of the dataset.
-        seed: of all epochs.
-    """
-
-    def __init__(self, mixer: Mixer, clips_per_epoch: int, seed: int = 0):
-        self.mixer, self.clips_per_epoch, self.seed = mixer, clips_per_epoch, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose clips are drawn from now on."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.clips_per_epoch
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Noisy and clean, (clip_samples,) float32 each."""
-        if not 0 <= index < self.clips_per_epoch:
-            raise IndexError(f"index is {index}, expected 0..{self.clips_per_epoch - 1}")
-        noisy, clean = self.mixer(self.seed, self.epoch, index)
-        return torch.from_numpy(noisy), torch.from_numpy(clean)
 
 
 def _unit_peak(x: np.ndarray) -> tuple[np.ndarray, float]:

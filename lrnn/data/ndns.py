@@ -45,7 +45,8 @@ class NdnsFolder(Dataset):
 
     Args:
         path: a folder with noisy/ and clean/.
-        clip_samples: cut or pad with zeros to this many samples (the challenge: 480,000); None leaves the lengths.
+        clip_samples: cut or pad with zeros to this many samples (the challenge: 480,000); None leaves the
+            lengths.
         sample_rate: in Hz; files of another rate are resampled.
     """
 
@@ -81,7 +82,7 @@ class NdnsFolder(Dataset):
 
 
 def find_validation(data) -> Path:
-    """The folder of ready mixtures for validation: `data` itself, or where N-DNS and ndns-mini keep it below `data`."""
+    """The folder of mixtures for validation: `data`, or where N-DNS and ndns-mini keep it below `data`."""
     places = [Path(data) / p for p in ("", "validation_set", "ndns-mini/validation_set")]
     for place in places:
         if (place / "noisy").is_dir() and (place / "clean").is_dir():

@@ -21,7 +21,7 @@ class Recordings:
     """
 
     def __init__(self, recordings: Sequence[np.ndarray], sample_rate: int = 16000):
-        recordings = [_to_int16(r) for r in recordings if len(r)]
+        recordings = [_checked(r) for r in recordings if len(r)]
         if not recordings:
             raise ValueError("recordings is empty, expected at least one array with samples")
         self.sample_rate = sample_rate
@@ -45,8 +45,8 @@ class Recordings:
     def draw(self, rng: np.random.Generator, length: int) -> np.ndarray:
         """A random stretch of (length,) int16 samples.
 
-        It starts at a sample drawn uniformly from all recordings; where a recording ends, 0.2 s of silence and another one drawn
-        at random follow.
+        It starts at a sample drawn uniformly from all recordings; where a recording ends, 0.2 s of silence
+        and another one drawn at random follow.
         """
         clip = np.zeros(length, np.int16)
         start = int(rng.integers(len(self._samples)))
@@ -62,11 +62,11 @@ class Recordings:
 
 
 def read_recordings(folder, sample_rate: int = 16000) -> Recordings:
-    """Read every WAV and FLAC file under a folder, at any depth; other rates are resampled, channels averaged."""
+    """Read every WAV and FLAC file below a folder; other rates are resampled, channels averaged."""
     paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in audio.EXTENSIONS)
     if not paths:
         raise FileNotFoundError(f"{folder}: no WAV or FLAC files, expected recordings")
-    return Recordings([_to_int16(audio.read_mono(path, sample_rate)) for path in paths], sample_rate)
+    return Recordings([audio.to_int16(audio.read_mono(path, sample_rate)) for path in paths], sample_rate)
 
 
 def read_sources(folder, sample_rate: int = 16000) -> tuple[Recordings, Recordings]:
@@ -75,7 +75,8 @@ def read_sources(folder, sample_rate: int = 16000) -> tuple[Recordings, Recordin
 
 
 def find_sources(data) -> Path:
-    """The folder with clean/ and noise/ to mix from: `data` itself, or where the DNS corpora and ndns-mini keep it below `data`.
+    """The folder with clean/ and noise/ to mix from: `data` itself, or where the DNS corpora and ndns-mini
+    keep it below `data`.
 
     A folder of ready mixtures, which has noisy/ too, is not taken.
     """
@@ -89,7 +90,7 @@ def find_sources(data) -> Path:
     )
 
 
-def _to_int16(samples: np.ndarray) -> np.ndarray:
+def _checked(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples)
     if samples.ndim != 1:
         raise ValueError(f"a recording has shape {samples.shape}, expected (n,)")
@@ -99,4 +100,4 @@ def _to_int16(samples: np.ndarray) -> np.ndarray:
         raise TypeError(f"a recording is {samples.dtype}, expected int16 or float")
     if not np.isfinite(samples).all():
         raise ValueError("a recording has NaN or infinite samples")
-    return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
+    return audio.to_int16(samples)

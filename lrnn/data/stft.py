@@ -1,8 +1,9 @@
 """The denoiser's front end over whole clips: short-time Fourier transform, features, mask, inverse.
 
-The streaming form of the same transform is lrnn.data.stft_stream; both lie on one grid of frames. Frame t covers the samples
-from `hop * t - n_fft / 2` on; what lies outside the clip is zero. Spectra are divided by n_fft, as scipy.signal.stft does with a
-boxcar window, so the boxcar transform is the paper's (SPEC: the N-DNS task).
+The streaming form of the same transform is lrnn.data.stft_stream; both lie on one grid of frames. Frame t
+covers the samples from `hop * t - n_fft / 2` on; what lies outside the clip is zero. Spectra are divided by
+n_fft, as scipy.signal.stft does with a boxcar window, so the boxcar transform is the paper's (SPEC: the N-DNS
+task).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Stft:
     Args:
         n_fft: samples per frame; an even multiple of `hop`.
         hop: samples from one frame to the next.
-        window: "hann" is the square root of a periodic Hann window in analysis and in synthesis; "boxcar" is the paper's.
+        window: "hann" is the square root of a periodic Hann window in analysis and in synthesis; "boxcar" is
+            the paper's.
         sample_rate: in Hz; the transform does not use it, it travels with the setting.
     """
 
@@ -51,12 +53,12 @@ class Stft:
 
     @property
     def delay(self) -> int:
-        """Samples by which a stream's output lags its input: sample n of the input is sample n + delay of the output."""
+        """Samples by which a stream's output lags: input sample n is output sample n + delay."""
         return self.n_fft - self.hop
 
     @property
     def latency(self) -> int:
-        """Samples from the moment a sample enters to the moment its output exists: the delay and one hop to gather."""
+        """Samples from a sample's arrival to that of its output: the delay and one hop to gather."""
         return self.delay + self.hop
 
     def n_frames(self, n_samples: int) -> int:
@@ -102,7 +104,7 @@ class Stft:
         expected = (self.n_frames(length), self.n_bins)
         if X.ndim < 2 or tuple(X.shape[-2:]) != expected:
             raise ValueError(
-                f"X has shape {tuple(X.shape)}, expected (..., {expected[0]}, {expected[1]}) for {length} samples"
+                f"X has shape {tuple(X.shape)}, expected (..., T, F) with {expected} for {length} samples"
             )
         if length == 0:
             return X.real.new_zeros(*X.shape[:-2], 0)
@@ -149,5 +151,5 @@ def features(X):
 
 
 def apply_mask(X, M):
-    """X (1 + M): the magnitude times 1 + M (which may be negative) with the noisy phase. Torch or numpy, equal shapes."""
+    """X (1 + M): magnitude |X| (1 + M), which may be negative, and the noisy phase. Torch or numpy."""
     return X * (1 + M)

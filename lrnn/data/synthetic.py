@@ -1,7 +1,8 @@
-"""A seeded corpus made of nothing: voices that hum syllables, and coloured noise. It stands in where no recordings are given.
+"""A seeded corpus made of nothing: voices that hum syllables, and coloured noise. It stands in where no
+recordings are given.
 
-The voices have what a denoiser lives on (a gliding pitch with its harmonics, formants, pauses); the noises lack it. Figures
-made on it say that training works, not how good a denoiser is.
+The voices have what a denoiser lives on (a gliding pitch with its harmonics, formants, pauses); the noises
+lack it. Figures made on it say that training works, not how good a denoiser is.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def synthetic_sources(
 
 
 def synthetic_voice(rng: np.random.Generator, n: int, sample_rate: int = 16000) -> np.ndarray:
-    """One voice: (n,) float32, peak 0.5. Syllables of 0.1 to 0.35 s, a hiss before some, a pause after some."""
+    """One voice: (n,) float32, peak 0.5. Syllables of 0.1 to 0.35 s, some hisses, some pauses."""
     voice = np.zeros(n, np.float32)
     pitch = rng.uniform(90, 240)
     start = int(rng.uniform(0, 0.1) * sample_rate)
@@ -44,7 +45,7 @@ def synthetic_voice(rng: np.random.Generator, n: int, sample_rate: int = 16000) 
 
 
 def synthetic_noise(rng: np.random.Generator, n: int, sample_rate: int = 16000) -> np.ndarray:
-    """One noise: (n,) float32, peak 0.5. Power falls as a random power of frequency; loudness swings slowly; some hum."""
+    """One noise: (n,) float32, peak 0.5. Of random colour; loudness may swing slowly, mains may hum."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     frequency = np.fft.rfftfreq(n, 1 / sample_rate)
     noise = np.fft.irfft(spectrum / np.maximum(frequency, 30.0) ** rng.uniform(0, 1), n)

@@ -1,16 +1,28 @@
-"""The nodes of a Program: what each computes on one frame, its shapes, and what it carries from frame to frame.
+"""The nodes of a Program: what each computes on a frame, its shapes, and what it carries from frame to frame.
 
-A node makes one value, a vector of fixed width that bears the node's name, from the values named in `inputs`. Nodes know no
-batch and no future. Tensors are numpy arrays; everything else is a plain JSON value. A new node is a dataclass with `op`,
-`width` and, if it remembers, `state_width`; the file format and the checks follow from its fields.
+A node makes one value, a vector of fixed width that bears the node's name, from the values named in
+`inputs`. Nodes know no batch and no future. Tensors are numpy arrays, declared with `axes`; everything else
+is a plain JSON value. A new node is a dataclass with `op`, `width` and, if it remembers, `state_width`; the
+file format and the checks follow from its fields.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import Field, dataclass, field, fields
 from typing import ClassVar
 
 import numpy as np
+
+
+def axes(*lengths: str | int) -> dict:
+    """An array's axes: a number is that length, a name stands for one length all over a node."""
+    return {"axes": lengths}
+
+
+def tensor_fields(kind: type[Node] | Node) -> dict[str, Field]:
+    """The fields that hold arrays, by name. One may be None where that is the field's default."""
+    return {f.name: f for f in fields(kind) if "axes" in f.metadata}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +35,21 @@ class Node:
     name: str
     inputs: tuple[str, ...]
 
+    def __post_init__(self):
+        lengths: dict[str, int] = {}  # of the axes named so far
+        for name, declared in tensor_fields(self).items():
+            value, axes = getattr(self, name), declared.metadata["axes"]
+            if value is None and declared.default is None:
+                continue
+            if not isinstance(value, np.ndarray):
+                raise self.error(f"{name} is {type(value).__name__}, expected an array {_text(axes)}")
+            if value.ndim != len(axes):
+                raise self.error(f"{name} has shape {value.shape}, expected {_text(axes)}")
+            for axis, length in zip(axes, value.shape, strict=True):
+                if length != (axis if isinstance(axis, int) else lengths.setdefault(axis, length)):
+                    known = tuple(lengths.get(a, a) for a in axes)
+                    raise self.error(f"{name} has shape {value.shape}, expected {_text(known)}")
+
     def width(self, widths: tuple[int, ...]) -> int:
         """Width of the value made from inputs of these widths; ValueError where they do not fit."""
         return widths[0]
@@ -32,9 +59,13 @@ class Node:
         """Numbers carried from one frame to the next; they start at zero."""
         return 0
 
+    def error(self, text: str) -> ValueError:
+        """An error, to be raised, that names this node."""
+        return ValueError(f"node {self.name!r} ({self.op}): {text}")
+
     def _expect(self, what: str, found: int, expected: int) -> None:
         if found != expected:
-            raise ValueError(f"node {self.name!r} ({self.op}): {what} is {found}, expected {expected}")
+            raise self.error(f"{what} is {found}, expected {expected}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +73,12 @@ class Linear(Node):
     """y = W x + b. Masked weights are plain zeros in W."""
 
     op: ClassVar[str] = "linear"
-    weight: np.ndarray  # (rows, cols)
-    bias: np.ndarray | None = None  # (rows,)
+    weight: np.ndarray = field(metadata=axes("rows", "cols"))
+    bias: np.ndarray | None = field(default=None, metadata=axes("rows"))
 
     def width(self, widths):
         """Rows of the weight."""
         self._expect("input width", widths[0], self.weight.shape[1])
-        if self.bias is not None:
-            self._expect("bias length", len(self.bias), self.weight.shape[0])
         return self.weight.shape[0]
 
 
@@ -58,22 +87,21 @@ class Affine(Node):
     """y = scale * x + shift, element by element (D of an S5; a batch norm that folds into no matrix)."""
 
     op: ClassVar[str] = "affine"
-    scale: np.ndarray  # (n,)
-    shift: np.ndarray  # (n,)
+    scale: np.ndarray = field(metadata=axes("n"))
+    shift: np.ndarray = field(metadata=axes("n"))
 
     def width(self, widths):
         """That of its input."""
         self._expect("input width", widths[0], len(self.scale))
-        self._expect("shift length", len(self.shift), len(self.scale))
         return len(self.scale)
 
 
 @dataclass(frozen=True, eq=False)
 class Diagonal(Node):
-    """h = a h + x, complex and diagonal. Values hold (re, im) pairs side by side: 2 P numbers for P states."""
+    """h = a h + x, complex and diagonal. Values hold (re, im) pairs side by side: 2 P numbers."""
 
     op: ClassVar[str] = "diagonal"
-    a: np.ndarray  # (P, 2) re, im
+    a: np.ndarray = field(metadata=axes("P", 2))  # re, im
 
     def width(self, widths):
         """2 P."""
@@ -95,7 +123,7 @@ class Relu(Node):
 
 @dataclass(frozen=True, eq=False)
 class PairRelu(Node):
-    """The paper's ReLU of a complex number: the whole (re, im) pair where re > 0, or re = 0 and im > 0; else zeros."""
+    """The paper's ReLU of complex numbers: the pair where re > 0, or re = 0 and im > 0; else zeros."""
 
     op: ClassVar[str] = "pair_relu"
 
@@ -124,14 +152,15 @@ class LayerNorm(Node):
     """y = (x - mean) / sqrt(var + eps) * scale + shift over the vector, biased variance."""
 
     op: ClassVar[str] = "layer_norm"
-    scale: np.ndarray  # (n,)
-    shift: np.ndarray  # (n,)
+    scale: np.ndarray = field(metadata=axes("n"))
+    shift: np.ndarray = field(metadata=axes("n"))
     eps: float = 1e-6
 
     def width(self, widths):
         """That of its input."""
+        if not 0 <= self.eps < math.inf:
+            raise self.error(f"eps is {self.eps}, expected a finite number >= 0")
         self._expect("input width", widths[0], len(self.scale))
-        self._expect("shift length", len(self.shift), len(self.scale))
         return len(self.scale)
 
 
@@ -168,6 +197,12 @@ class Round(Node):
     op: ClassVar[str] = "round"
     exponent: int = 0
 
+    def width(self, widths):
+        """That of its input."""
+        if abs(self.exponent) > 126:
+            raise self.error(f"exponent is {self.exponent}, expected -126 to 126")
+        return widths[0]
+
 
 @dataclass(frozen=True, eq=False)
 class MeanPool(Node):
@@ -192,6 +227,10 @@ class LogSoftmax(Node):
     """y = x - log(sum(exp(x))) over the vector."""
 
     op: ClassVar[str] = "log_softmax"
+
+
+def _text(axes: tuple) -> str:
+    return f"({', '.join(map(str, axes))}{',' if len(axes) == 1 else ''})"
 
 
 NODES: dict[str, type[Node]] = {

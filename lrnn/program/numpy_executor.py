@@ -1,7 +1,7 @@
-"""The normative executor: one frame at a time, in numpy, as plain as the equations. What it computes is right.
+"""The normative executor: one frame at a time in numpy, as plain as the equations. What it computes is right.
 
-All arithmetic is float32, nodes run in the order of the program, and a step is a pure function: it takes a state and
-returns the next one. It is slow on purpose; the native engine (lrnn.engine) is held to it.
+All arithmetic is float32, nodes run in the order of the program, and a step is a pure function that takes a
+state and returns the next one. It is slow on purpose; the native engine (lrnn.engine) is held to it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class NumpyExecutor:
         self.program = program
 
     def zero_state(self) -> State:
-        """The state before the first frame: zeros (state_width,) float32 by the name of each node that remembers."""
-        return {n.name: np.zeros(n.state_width, np.float32) for n in self.program.nodes if n.state_width}
+        """The state before the first frame: float32 zeros by name, of `program.state_widths`."""
+        return {name: np.zeros(width, np.float32) for name, width in self.program.state_widths.items()}
 
     def step(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """One frame.
@@ -46,8 +46,9 @@ class NumpyExecutor:
             y (output_width,) float32, and the state to give to the next step.
 
         Raises:
-            ValueError: x has another shape, or holds NaN or infinity.
+            ValueError: x has another shape, or holds NaN or infinity; state is not that of this program.
         """
+        self.program.check_state({name: value.shape for name, value in state.items()})
         x = np.asarray(x, np.float32)
         if x.shape != (self.program.input_width,):
             raise ValueError(f"x has shape {x.shape}, expected ({self.program.input_width},)")

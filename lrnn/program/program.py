@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lrnn.program.nodes import Node
+from lrnn.program.nodes import Node, tensor_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +29,15 @@ class Program:
     meta: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        if self.input_width < 1:
+            raise ValueError(f"input_width is {self.input_width}, expected at least 1")
         self.widths  # noqa: B018  raises on a graph that does not fit
         for node in self.nodes:
             for name, tensor in tensors(node).items():
+                if tensor.dtype != np.float32:
+                    raise node.error(f"{name} is {tensor.dtype}, expected float32")
                 if not np.isfinite(tensor).all():
-                    raise ValueError(f"node {node.name!r} ({node.op}): {name} has NaN or infinite values")
+                    raise node.error(f"{name} has NaN or infinite values")
 
     @cached_property
     def widths(self) -> dict[str, int]:
@@ -42,11 +46,9 @@ class Program:
         for node in self.nodes:
             missing = [i for i in node.inputs if i not in widths]
             if missing:
-                raise ValueError(f"node {node.name!r} ({node.op}) reads {missing[0]!r}, which no earlier node makes")
+                raise node.error(f"it reads {missing[0]!r}, which no earlier node makes")
             if len(node.inputs) != node.arity:
-                raise ValueError(
-                    f"node {node.name!r} ({node.op}) has {len(node.inputs)} inputs, expected {node.arity}"
-                )
+                raise node.error(f"it has {len(node.inputs)} inputs, expected {node.arity}")
             if node.name in widths:
                 raise ValueError(f"two values are named {node.name!r}")
             widths[node.name] = node.width(tuple(widths[i] for i in node.inputs))
@@ -58,6 +60,19 @@ class Program:
     def output_width(self) -> int:
         """Numbers per output frame."""
         return self.widths[self.output]
+
+    @cached_property
+    def state_widths(self) -> dict[str, int]:
+        """Numbers carried from frame to frame, by the name of the node, in execution order."""
+        return {node.name: node.state_width for node in self.nodes if node.state_width}
+
+    def check_state(self, shapes: dict[str, tuple[int, ...]], batch: tuple[int, ...] = ()) -> None:
+        """ValueError unless `shapes` names every node that remembers, each with the shape (*batch, width)."""
+        expected = {name: (*batch, width) for name, width in self.state_widths.items()}
+        if shapes != expected:
+            wrong = min(set(shapes.items()) ^ set(expected.items()))[0]
+            found, wanted = shapes.get(wrong, "missing"), expected.get(wrong, "no such entry")
+            raise ValueError(f"state[{wrong!r}] is {found}, expected {wanted}")
 
     def stream(self, engine: str = "native"):
         """A running instance with its own state: `step(frame)`, `run(frames)`, `reset()`. See lrnn.engine."""
@@ -74,11 +89,11 @@ class Program:
 
 def tensors(node: Node) -> dict[str, np.ndarray]:
     """The arrays of a node by field name, absent ones left out."""
-    values = {f.name: getattr(node, f.name) for f in fields(node)}
-    return {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
+    values = {name: getattr(node, name) for name in tensor_fields(node)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def attributes(node: Node) -> dict:
-    """The plain values of a node by field name, without its name and inputs."""
-    values = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in ("name", "inputs")}
-    return {k: v for k, v in values.items() if v is not None and not isinstance(v, np.ndarray)}
+    """The plain values of a node by field name, without its name, inputs and tensors."""
+    skipped = {"name", "inputs", *tensor_fields(node)}
+    return {f.name: getattr(node, f.name) for f in fields(node) if f.name not in skipped}

@@ -1,4 +1,4 @@
-"""The batched executor: whole sequences at once in torch, on any device. For evaluation and as a second opinion."""
+"""The batched executor: whole sequences at once in torch, on any device, for evaluation."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class TorchExecutor(nn.Module):
         program: the program; its tensors are copied.
 
     Example:
-        >>> y, state = TorchExecutor(program)(x)          # x (B, T, input_width)
-        >>> more, state = TorchExecutor(program)(x2, state)
+        >>> executor = TorchExecutor(program)
+        >>> y, state = executor(x)  # x (B, T, input_width)
+        >>> more, state = executor(later, state)
     """
 
     def __init__(self, program: Program):
@@ -37,34 +38,45 @@ class TorchExecutor(nn.Module):
         """A chunk of time.
 
         Args:
-            x: (B, T, input_width) floating point.
+            x: (B, T, input_width) floating point; converted to the type of the buffers, float32.
             state: what an earlier call returned; None is zeros.
 
         Returns:
-            y (B, T, output_width), and the state after the last frame: (B, state_width) by the name of each node that
-            remembers.
+            y (B, T, output_width), and the state after the last frame: (B, width) by name, as
+            `program.state_widths` says.
 
         Raises:
             TypeError: x is not floating point.
-            ValueError: x has another shape, or holds NaN or infinity.
+            ValueError: x has another shape, or holds NaN or infinity; state is not that of this program and
+                batch.
         """
+        values, after = self.trace(x, state)
+        return values[self.program.output], after
+
+    def trace(self, x: Tensor, state: State | None = None) -> tuple[dict[str, Tensor], State]:
+        """As `forward`, but returns every value of the program, (B, T, width) by name, the input included."""
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}, expected a floating-point tensor")
         if x.ndim != 3 or x.shape[-1] != self.program.input_width:
             raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, T, {self.program.input_width})")
+        x = x.to(next(self.buffers(), x.float()).dtype)
         if not torch.isfinite(x).all():
             raise ValueError("x has NaN or infinite values")
+        if state is None:
+            state = {name: x.new_zeros(len(x), width) for name, width in self.program.state_widths.items()}
+        self.program.check_state({name: tuple(value.shape) for name, value in state.items()}, (len(x),))
         values = {self.program.input: x}
         after: State = {}
         for node in self.program.nodes:
             inputs = [values[name] for name in node.inputs]
             buffers = {field: getattr(self, _buffer(node, field)) for field in tensors(node)}
             if node.state_width:
-                before = x.new_zeros(len(x), node.state_width) if state is None else state[node.name]
-                values[node.name], after[node.name] = _STATEFUL[type(node)](node, buffers, *inputs, before)
+                values[node.name], after[node.name] = _STATEFUL[type(node)](
+                    node, buffers, *inputs, state[node.name]
+                )
             else:
                 values[node.name] = _STATELESS[type(node)](node, buffers, *inputs)
-        return values[self.program.output], after
+        return values, after
 
 
 def _buffer(node: op.Node, field: str) -> str:

@@ -1,7 +1,7 @@
-"""Unstructured pruning of any module: when (schedule), what (score), how much of each tensor (distribution), and how (mask).
+"""Unstructured pruning: when (schedule), what (score), how much of each tensor (distribution), how (mask).
 
-The cut is jaxpruner's (Lee et al. 2023). `Pruner` puts the four together and knows nothing of trainers; `lrnn.Prune` drives it
-from Lightning.
+The cut is jaxpruner's (Lee et al. 2023). `Pruner` puts the four together and knows nothing of trainers;
+`lrnn.Prune` drives it from Lightning.
 """
 
 from lrnn.prune.distribution import Distribution, erk, global_magnitude, uniform

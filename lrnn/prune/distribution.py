@@ -17,16 +17,18 @@ def uniform(shapes: dict[str, tuple[int, ...]], sparsity: float) -> dict[str, fl
 
 
 def erk(shapes: dict[str, tuple[int, ...]], sparsity: float) -> dict[str, float]:
-    """Erdős-Rényi-kernel: density in proportion to sum(shape) / prod(shape), capped at 1 (Evci et al. 2020, section 3).
+    """Erdős-Rényi-kernel: density in proportion to sum(shape) / prod(shape), capped at 1.
 
-    All axes count, as in jaxpruner: B (P, H, 2) of an S5 has P + H + 2 over 2 P H. Small and thin tensors stay denser.
+    Evci et al. 2020, section 3. All axes count, as in jaxpruner: B (P, H, 2) of an S5 has P + H + 2 over 2 P
+    H. Small and thin tensors stay denser.
 
     Args:
         shapes: shape of each tensor by name.
         sparsity: zeros over elements, of all tensors together.
 
     Returns:
-        Sparsity of each tensor; sum(sparsity_i * numel_i) = sparsity * numel to within one element per tensor.
+        Sparsity of each tensor; sum(sparsity_i * numel_i) = sparsity * numel to within one element per
+        tensor.
     """
     numel = {name: math.prod(shape) for name, shape in shapes.items()}
     zeros = {name: math.floor(sparsity * n) for name, n in numel.items()}
@@ -44,13 +46,11 @@ def erk(shapes: dict[str, tuple[int, ...]], sparsity: float) -> dict[str, float]
     return dict.fromkeys(shapes, 0.0)
 
 
-def global_magnitude(
-    scores: dict[str, Tensor], numel: dict[str, int], sparsity: float
-) -> dict[str, float]:
+def global_magnitude(scores: dict[str, Tensor], numel: dict[str, int], sparsity: float) -> dict[str, float]:
     """One threshold on the scores of all tensors.
 
-    The scores are compared as they are, so a tensor whose weights are all small (C and B_bar of an S5 beside a Linear) goes almost
-    empty; "erk" is the default for that reason.
+    The scores are compared as they are, so a tensor whose weights are all small (C and B_bar of an S5 beside
+    a Linear) goes almost empty; "erk" is the default for that reason.
 
     Args:
         scores: score of each mask entry, by tensor.
@@ -60,11 +60,11 @@ def global_magnitude(
     Returns:
         Sparsity of each tensor.
     """
-    flat = torch.cat([s.flatten().float() for s in scores.values()])
+    flat = torch.cat([s.flatten().double().cpu() for s in scores.values()])
     width = torch.cat([torch.full((s.numel(),), numel[name] // s.numel()) for name, s in scores.items()])
-    order = flat.cpu().argsort(descending=True, stable=True)
+    order = flat.argsort(descending=True, stable=True)
     budget = round(sum(numel.values()) * (1.0 - sparsity))
     kept = torch.zeros(len(flat), dtype=torch.bool)
     kept[order] = width[order].cumsum(0) <= budget
     parts = kept.split([s.numel() for s in scores.values()])
-    return {name: 1.0 - part.float().mean().item() for name, part in zip(scores, parts, strict=True)}
+    return {name: 1.0 - part.sum().item() / len(part) for name, part in zip(scores, parts, strict=True)}

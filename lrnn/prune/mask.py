@@ -1,7 +1,8 @@
 """Masks as parametrizations: the dense weight lives on as a shadow, the module sees it with zeros.
 
-A masked weight has the state-dict keys `parametrizations.<name>.original` (dense) and `parametrizations.<name>.0.mask` (bool).
-`attach_masks` makes a plain module ready to load them, `bake` writes the zeros into the weights and restores plain names.
+A masked weight has the state-dict keys `parametrizations.<name>.original` (dense) and
+`parametrizations.<name>.0.mask` (bool). `attach_masks` makes a plain module ready to load them, `bake` writes
+the zeros into the weights and restores plain names.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ _KEY = re.compile(r"(?:(?P<module>.+)\.)?parametrizations\.(?P<name>[^.]+)\.\d+\
 class Mask(nn.Module):
     """Straight-through mask of one weight.
 
-    Forward: zero where the mask is False, the weight itself bit for bit elsewhere. Backward: the gradient reaches every entry of
-    the dense weight, masked or not, so that a pruned weight goes on learning and can come back.
+    Forward: zero where the mask is False, the weight itself bit for bit elsewhere. Backward: the gradient
+    reaches every entry of the dense weight, masked or not, so that a pruned weight goes on learning and can
+    come back.
 
     Args:
         shape: of the mask; broadcasts to the weight.
@@ -36,7 +38,7 @@ class Mask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Mask `weight`."""
-        return torch.where(self.mask, weight, weight - weight.detach())  # w - w: zero, with the gradient of w
+        return torch.where(self.mask, weight, 0.0)  # w - w: zero, with the gradient of w
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Assigning to a masked weight assigns to its dense shadow."""
@@ -52,6 +54,7 @@ def attach(module: nn.Module, name: str, shape: torch.Size | tuple[int, ...]) ->
     mask = find(module, name)
     if mask is not None:
         return mask
+    _unshare_class(module)
     mask = Mask(shape, getattr(module, name).device)
     parametrize.register_parametrization(module, name, mask)
     if isinstance(module, nn.RNNBase):
@@ -96,23 +99,36 @@ def bake(module: nn.Module) -> None:
             continue
         for name in list(owner.parametrizations):
             if find(owner, name) is not None:
-                _bake_one(owner, name)
+                bake_one(owner, name)
 
 
-def _bake_one(owner: nn.Module, name: str) -> None:
+def bake_one(owner: nn.Module, name: str) -> None:
+    """`bake` for the mask of `owner.<name>` alone."""
     stack = owner.parametrizations[name]
     if not isinstance(stack[0], Mask):
-        raise ValueError(f"the mask of {name!r} follows {type(stack[0]).__name__}; only a mask on the weight itself can be baked")
+        raise ValueError(f"the mask of {name!r} follows {type(stack[0]).__name__}, expected it to come first")
     with torch.no_grad():
         stack.original.copy_(stack[0](stack.original))
     if len(stack) == 1:
+        _unshare_class(owner)
         parametrize.remove_parametrizations(owner, name, leave_parametrized=False)
     else:
         del stack[0]
 
 
+def _unshare_class(module: nn.Module) -> None:
+    """Give a parametrized module a class of its own.
+
+    parametrize keeps the properties of masked weights on a class that it makes for each module, but deepcopy
+    lets the copy share it: taking a mask off the one would break the other.
+    """
+    if parametrize.is_parametrized(module):
+        cls = type(module)
+        module.__class__ = type(cls.__name__, cls.__bases__, dict(vars(cls)))
+
+
 def _deepcopy_rnn(self: nn.RNNBase, memo: dict) -> nn.RNNBase:
-    """Copy without the list of weights that the last forward pass left behind: masked ones have a graph and cannot be copied."""
+    """Copy without the weights that the last forward pass left: with their graph they cannot be copied."""
     replica = self.__new__(type(self))
     memo[id(self)] = replica
     state = {k: v for k, v in self.__dict__.items() if k not in ("_flat_weights", "_flat_weight_refs")}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CubicSchedule:
-    """Sparsity rises from 0 at iteration `start` to its final value at `end`, fast at first (Zhu & Gupta 2017, equation 1).
+    """Sparsity rises from 0 at iteration `start` to its final value at `end`, fast at first.
 
-    start = end prunes at once.
+    Zhu & Gupta 2017, equation 1. start = end prunes at once.
     """
 
     start: int = 0
@@ -23,5 +23,7 @@ class CubicSchedule:
         """Part of the final sparsity that is due at an optimiser iteration, 0 to 1."""
         if iteration >= self.end:
             return 1.0
-        progress = max(iteration - self.start, 0) / (self.end - self.start)
+        if iteration <= self.start:
+            return 0.0
+        progress = (iteration - self.start) / (self.end - self.start)
         return 1.0 - (1.0 - progress) ** 3

@@ -11,8 +11,9 @@ from lrnn.nn import S5
 def score(module: nn.Module, name: str, weight: Tensor) -> Tensor:
     """Importance of the entries of `module.<name>`, whose dense values are `weight`.
 
-    |w| per element, of the weight's shape; but for B of an S5, |B_bar| of shape (P, H, 1), one score for a complex pair: inference
-    runs B_bar = gain * B, which mixes the two parts, so an entry of B_bar is zero only where both parts of B are.
+    |w| per element, of the weight's shape; but for B of an S5, |B_bar| of shape (P, H, 1), one score for a
+    complex pair: inference runs B_bar = gain * B, which mixes the two parts, so an entry of B_bar is zero
+    only where both parts of B are.
     """
     if not _is_complex_input(module, name):
         return weight.abs()
@@ -22,7 +23,7 @@ def score(module: nn.Module, name: str, weight: Tensor) -> Tensor:
 
 def mask_shape(module: nn.Module, name: str, weight: Tensor) -> torch.Size:
     """Shape of the mask of `module.<name>`: that of its score; broadcasts to the weight."""
-    return weight.shape[:-1] + (1,) if _is_complex_input(module, name) else weight.shape
+    return torch.Size((*weight.shape[:-1], 1)) if _is_complex_input(module, name) else weight.shape
 
 
 def _is_complex_input(module: nn.Module, name: str) -> bool:
@@ -30,13 +31,15 @@ def _is_complex_input(module: nn.Module, name: str) -> bool:
 
 
 def n_kept(numel: int, sparsity: float) -> int:
-    """How many of `numel` entries survive: at least one, so that no tensor is cut out of the network by rounding."""
+    """How many of `numel` entries survive: at least one, so that rounding cuts no tensor out of a network."""
     return max(1, round(numel * (1.0 - sparsity)))
 
 
 def keep_largest(scores: Tensor, kept: int) -> Tensor:
     """Bool mask of the `kept` largest scores; among equals the lower flat index wins."""
     flat = scores.flatten()
+    if flat.dtype in (torch.float16, torch.bfloat16):
+        flat = flat.float()  # exact, and faster to rank
     threshold = flat.topk(kept, sorted=False).values.min()
     above, equal = flat > threshold, flat == threshold
     room = kept - above.sum()

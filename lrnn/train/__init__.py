@@ -1,4 +1,4 @@
-"""Training with Lightning: modules, data modules and callbacks. Lightning is imported by the modules that need it only."""
+"""Training with Lightning: modules, data modules, callbacks. Lightning is imported where it is needed."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Model files of either kind: Lightning checkpoints (.ckpt) and the safetensors files of SequenceModel.save."""
+"""Model files of either kind: Lightning checkpoints (.ckpt) and SequenceModel.save's .safetensors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PREFIX = "model."
 def load_checkpoint(path: str | os.PathLike) -> tuple[SequenceModel, dict]:
     """Read a model and its `meta`, in which "frontend" describes the transform around a denoiser.
 
-    Masks of a checkpoint that was being pruned are attached again as parametrizations; `lrnn.prune.bake` makes them plain
-    zeros. A .safetensors file has none. Nothing is unpickled but tensors and plain values.
+    Masks of a checkpoint that was being pruned are attached again as parametrizations; `lrnn.prune.bake`
+    makes them plain zeros. A .safetensors file has none. Nothing is unpickled but tensors and plain values.
 
     Raises:
         FileNotFoundError, or ValueError that names the file and what was found in it.

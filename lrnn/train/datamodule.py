@@ -1,4 +1,4 @@
-"""Data for the denoiser: mixtures drawn on the fly for training, a fixed set of mixed clips for validation."""
+"""Data for the denoiser: mixtures drawn on the fly to train on, a fixed set of mixed clips to validate on."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ _TRAINING, _CALIBRATION, _VALIDATION = range(3)  # streams of mixtures that shar
 class DenoiseData(L.LightningDataModule):
     """Training mixtures without end, cut into epochs only to pace validation and checkpoints.
 
-    Clip n of the training stream depends on (seed, n) alone, and the stream goes on from the number of batches that the trainer has
-    processed: a run resumed from any checkpoint, in the middle of an epoch too, sees the clips it would have seen.
+    Clip n of the training stream depends on (seed, n) alone, and the stream goes on from the number of
+    batches that the trainer has
+    processed: a run resumed from any checkpoint, in the middle of an epoch too, sees the clips it would have
+        seen.
 
     Args:
-        root: folder with sources to mix and a validation set (such as ndns-mini, or the folder that holds it). None takes
-            LRNN_DATA; without either a small synthetic corpus stands in, with a notice.
+        root: folder with sources to mix and a validation set (such as ndns-mini, or the folder that holds
+            it). None takes LRNN_DATA; without either a small synthetic corpus stands in, with a notice.
         batch_size: clips per training batch.
         batches_per_epoch: training batches between validations.
         clip_seconds: length of a training clip.
         snr: least and greatest SNR of the mixtures in dB.
         level: least and greatest RMS of the mixtures in dBFS.
         seed: of the mixtures.
-        num_workers: processes that mix; 0 mixes in the training process, which takes a few milliseconds per batch.
+        num_workers: processes that mix; 0 mixes in the training process, which takes a few milliseconds per
+            batch.
     """
 
     def __init__(
@@ -66,8 +69,8 @@ class DenoiseData(L.LightningDataModule):
             return
         if self.root is None:
             rank_zero_warn(
-                "no data: training on synthetic sounds, which teaches nothing about speech; name a corpus with --data.root "
-                "or LRNN_DATA"
+                "no data: training on synthetic sounds, which teaches nothing about speech; "
+                "name a corpus with --data.root or LRNN_DATA"
             )
             self.mixer = Mixer(*synthetic_sources(self.seed), self.clip_seconds, self.snr, self.level)
             held_out = Mixer(*synthetic_sources(self.seed + 1), self.clip_seconds, self.snr, self.level)
@@ -138,7 +141,7 @@ class Mixtures(Dataset):
 
 
 class StreamSampler(Sampler[int]):
-    """Yields position(), position() + 1, ...: `length` numbers from where the stream stands when it is iterated."""
+    """Yields `length` numbers from `position()` on, where the stream stands when it is iterated."""
 
     def __init__(self, length: int, position: Callable[[], int]):
         self.length, self.position = length, position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 import lightning as L
@@ -11,6 +12,7 @@ from torch import Tensor
 from lrnn.data.metrics import si_snr
 from lrnn.data.stft import Stft, apply_mask, features
 from lrnn.nn import SequenceModel, SequenceModelConfig
+from lrnn.prune import bake
 from lrnn.train.checkpoint import KEY, load_checkpoint
 from lrnn.train.optim import Decay, parameter_groups, scheduler
 
@@ -21,14 +23,15 @@ PAPER_NETWORK = SequenceModelConfig(d_in=257, d_out=257, d_model=192, d_state=25
 class DenoiseModule(L.LightningModule):
     """Trains a SequenceModel to estimate a mask on the noisy short-time spectrum.
 
-    estimate = iSTFT(X (1 + model(|X| - 0.0007))) with X the STFT of the noisy waveform; the loss is the negative SI-SNR of the
-    estimate in dB, mean over clips. Logs `train_si_snr`, `val_si_snr` and `val_si_snri` (the improvement over the noisy input).
-    A batch is (noisy, clean), each (B, N) float32.
+    estimate = iSTFT(X (1 + model(|X| - 0.0007))) with X the STFT of the noisy waveform; the loss is the
+    negative SI-SNR of the estimate in dB, mean over clips. Logs `train_si_snr`, `val_si_snr` and
+    `val_si_snri` (the improvement over the noisy input). A batch is (noisy, clean), each (B, N) float32.
 
     Args:
         k: width factor of the paper; the network has k times as many blocks of the same size.
         network: the network at k = 1; its d_in and d_out must be 257, the bins of the 512-sample STFT.
-        window: of the STFT: "hann" is the square root of Hann in analysis and synthesis, "boxcar" the paper's.
+        window: of the STFT: "hann" is the square root of Hann in analysis and synthesis, "boxcar" the
+            paper's.
         lr: peak learning rate of everything but the S5 parameters.
         ssm_lr_factor: the S5 parameters' rate as a fraction of `lr`.
         weight_decay: AdamW's, never on S5 parameters.
@@ -36,7 +39,8 @@ class DenoiseModule(L.LightningModule):
         warmup: linear warm-up as a fraction of each cycle.
         cycles: cosine cycles, each down to `lr_min` and started at full rate.
         lr_min: rate at the end of each cycle.
-        init_from: a .ckpt or .safetensors model to start from; its masks are baked, its optimiser is not taken.
+        init_from: a .ckpt or .safetensors model to start from; its masks are baked, its optimiser is not
+            taken.
     """
 
     def __init__(
@@ -68,13 +72,23 @@ class DenoiseModule(L.LightningModule):
         self.lr, self.ssm_lr, self.lr_min = lr, lr * ssm_lr_factor, lr_min
         self.weight_decay, self.decay = weight_decay, decay
         self.warmup, self.cycles = warmup, cycles
+        self.recipe = {
+            "task": "denoise",
+            "k": k,
+            "lr": lr,
+            "ssm_lr_factor": ssm_lr_factor,
+            "weight_decay": weight_decay,
+            "decay": decay,
+            "warmup": warmup,
+            "cycles": cycles,
+            "lr_min": lr_min,
+            "init_from": None if init_from is None else os.path.basename(init_from),
+        }
         self._rng_state: Tensor | None = None
         if init_from is not None:
             self._start_from(init_from)
 
     def _start_from(self, path: str) -> None:
-        from lrnn.prune import bake
-
         source, _ = load_checkpoint(path)
         bake(source)
         try:
@@ -93,12 +107,12 @@ class DenoiseModule(L.LightningModule):
         noisy, clean = batch
         loss = -si_snr(self(noisy), clean).mean()
         if not torch.isfinite(loss):
-            raise RuntimeError(f"loss is {loss.item()} at step {self.global_step}: check the data or lower lr")
+            raise RuntimeError(f"loss is {loss.item()} at step {self.global_step}; try a lower lr")
         self.log("train_si_snr", -loss.detach(), prog_bar=True, batch_size=len(noisy))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """SI-SNR and its improvement, in float32 whatever the training precision: what will run is float32."""
+        """SI-SNR and its improvement, in float32 even where training is not: what will run is float32."""
         noisy, clean = batch
         with torch.autocast(noisy.device.type, enabled=False):
             estimate = self(noisy)

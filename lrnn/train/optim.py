@@ -1,7 +1,7 @@
 """The optimiser of the paper's recipe: parameter groups and the learning-rate schedule.
 
-Source: Pierro et al. (2025) train every S5 parameter with Adam at a lower rate and without decay, and everything else with
-AdamW; each rate warms up linearly and then follows a cosine to its minimum.
+Source: Pierro et al. (2025) train every S5 parameter with Adam at a lower rate and without decay, and
+everything else with AdamW; each rate warms up linearly and then follows a cosine to its minimum.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ def warmup_cosine(
 ) -> float:
     """Learning rate of optimiser step `step` (0 is the first).
 
-    Linear from lr / warmup at step 0 to `lr` at step `warmup`, then half a cosine down to `lr_min` at the end of the cycle;
-    with `cycles` > 1 the whole shape, warm-up included, is repeated (warm restarts). From `total` on it is `lr_min`.
+    Linear from lr / warmup at step 0 to `lr` at step `warmup`, then half a cosine down to `lr_min` at the end
+    of the cycle; with `cycles` > 1 the whole shape, warm-up included, is repeated (warm restarts). From
+    `total` on it is `lr_min`.
 
     Args:
         step: optimiser step, from 0.
@@ -51,12 +52,14 @@ def parameter_groups(
 ) -> list[dict]:
     """Optimiser groups, each with its `name`, `lr` and `weight_decay`; empty groups are left out.
 
-    - "ssm": every parameter of an `lrnn.S5` (B, C, D, Lambda_re, Lambda_im, log_step) at `ssm_lr`, never decayed.
-    - "decayed": at `lr` with `weight_decay`: with decay="matrices" what has two axes or more; with "all", as in the paper's
-      code, every other parameter, biases and norms included.
+    - "ssm": every parameter of an `lrnn.S5` (B, C, D, Lambda_re, Lambda_im, log_step) at `ssm_lr`, never
+      decayed.
+    - "decayed": at `lr` with `weight_decay`: with decay="matrices" what has two axes or more; with "all", as
+      in the paper's code, every other parameter, biases and norms included.
     - "plain": the rest at `lr`.
 
-    Masks that are attached as parametrizations change nothing: a dense weight belongs to the group of its layer.
+    Masks that are attached as parametrizations change nothing: a dense weight belongs to the group of its
+    layer.
     """
     if decay not in ("matrices", "all"):
         raise ValueError(f"decay is {decay!r}, expected 'matrices' or 'all'")
@@ -80,7 +83,7 @@ def parameter_groups(
 def scheduler(
     optimizer: torch.optim.Optimizer, warmup: int, total: int, lr_min: float = 0.0, cycles: int = 1
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """`warmup_cosine` for each group of `optimizer`, with the group's own lr as its peak; call `step()` once per step."""
+    """`warmup_cosine` for each group of `optimizer`, with the group's lr as its peak."""
     peaks = [group["lr"] for group in optimizer.param_groups]
     return torch.optim.lr_scheduler.LambdaLR(
         optimizer, [partial(_factor, peak, warmup, total, lr_min, cycles) for peak in peaks]
@@ -88,5 +91,5 @@ def scheduler(
 
 
 def _factor(peak: float, warmup: int, total: int, lr_min: float, cycles: int, step: int) -> float:
-    """The schedule as a multiple of its peak: what LambdaLR wants. Called with the step as its last argument."""
+    """The schedule as a multiple of its peak: what LambdaLR wants of a function of the step."""
     return warmup_cosine(step, peak, warmup, total, lr_min, cycles) / peak

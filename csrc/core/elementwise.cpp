@@ -1,0 +1,17 @@
+#include "core/elementwise.h"
+
+#include "core/elementwise_loops.h"
+
+namespace lrnn {
+
+const Elementwise elementwise_scalar = kElementwise;
+
+const Elementwise& elementwise(Isa isa) {
+#if defined(__x86_64__) || defined(_M_X64)
+    if (isa == Isa::avx512) return elementwise_avx512;
+    if (isa == Isa::avx2) return elementwise_avx2;
+#endif
+    return elementwise_scalar;
+}
+
+}  // namespace lrnn

@@ -1,0 +1,7 @@
+#include "core/elementwise_loops.h"
+
+namespace lrnn {
+
+const Elementwise elementwise_avx2 = kElementwise;
+
+}  // namespace lrnn

@@ -1,0 +1,45 @@
+// The graph an engine is built from: what the nodes compute, with their tensors packed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/aligned.h"
+#include "core/matvec.h"
+
+namespace lrnn {
+
+enum class Kind {
+    input,
+    linear,
+    affine,
+    diagonal,
+    relu,
+    pair_relu,
+    sigmoid,
+    gelu,
+    layer_norm,
+    add,
+    product,
+    round,
+    mean_pool,
+    log_softmax
+};
+
+inline constexpr std::int32_t kNone = -1;
+
+// A node makes the value whose id is its place in the graph; node 0 is the input.
+struct Node {
+    Kind kind;
+    std::int32_t width;
+    std::int32_t in = kNone, other = kNone;
+    std::int32_t state_width = 0;
+    std::unique_ptr<Matvec> matvec = {};  // linear only
+    AlignedVector<float> a = {}, b = {};    // padded parameters, as the Elementwise loop wants them; empty where there are none
+    float scalar = 0.0f;
+};
+
+using Graph = std::vector<Node>;
+
+}  // namespace lrnn

@@ -1,0 +1,24 @@
+// One operation of an engine's plan.
+#pragma once
+
+#include <cstdint>
+
+namespace lrnn {
+
+class Matvec;
+
+// Runs on a stream's memory: `base` is where it starts, and in, other, out and state are offsets from there in numbers of
+// four bytes, each a multiple of 16. Vectors have room for a multiple of 32 numbers, and so have the parameters a and b.
+// Numbers are float32 now; an integer engine differs in its `run` functions only.
+struct Operation {
+    void (*run)(const Operation&, float* base) noexcept;
+    const Matvec* matvec;
+    const float* a;
+    const float* b;
+    std::uint32_t in, other, out, state;
+    std::int32_t n;  // numbers in `out`, without padding
+    float scalar;
+    std::int32_t value;  // id of the value it makes
+};
+
+}  // namespace lrnn

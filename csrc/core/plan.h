@@ -1,0 +1,28 @@
+// From a graph to the operations of a frame and the memory they run in.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/elementwise.h"
+#include "core/graph.h"
+#include "core/operation.h"
+
+namespace lrnn {
+
+// Offsets and `size` count numbers of four bytes. Points into the graph that it was made from.
+struct Plan {
+    struct State {
+        std::uint32_t offset;
+        std::int32_t width;
+    };
+    std::vector<Operation> operations;
+    std::vector<State> states;  // of the remembering nodes, in the graph's order
+    std::uint32_t input, output;
+    std::uint64_t size;
+};
+
+// Throws std::length_error where a stream would need more memory than offsets can tell.
+Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops);
+
+}  // namespace lrnn

@@ -1,0 +1,154 @@
+"""`lrnn demo`: the shipped denoiser on the shipped clip, frame by frame, with everything one wants to see first."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+_WARM_UP = 100
+
+
+def add(commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("demo", help="denoise the shipped clip; prints what it gained and what a frame costs")
+    parser.add_argument("--out", metavar="DIR", default="out", help="folder for the WAV files and the picture (default: out)")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    """Denoise, measure, write, tell."""
+    from lrnn.data import audio
+    from lrnn.data.denoiser import Denoiser
+    from lrnn.models import DEMO_CLEAN, DEMO_CLIP
+
+    denoiser = Denoiser.load()
+    noisy = audio.read_mono(DEMO_CLIP, denoiser.sample_rate)
+    clean = audio.read_mono(DEMO_CLEAN, denoiser.sample_rate)
+    engine = _engine()
+    denoised, seconds = _stream(denoiser, noisy, engine)
+    found = {
+        "engine": engine,
+        "seconds": len(noisy) / denoiser.sample_rate,
+        "si_snr_noisy": _si_snr(noisy, clean),
+        "si_snr": _si_snr(denoised, clean),
+        "microseconds_per_hop": 1e6 * float(np.median(seconds)),
+        "network_microseconds": 1e6 * _network_time(denoiser, noisy, engine),
+        "dense_pytorch_microseconds": 1e6 * _dense_pytorch_time(denoiser, noisy),
+        "hop_microseconds": 1e6 * denoiser.stft.hop / denoiser.sample_rate,
+        "files": _write(Path(args.out), denoiser.sample_rate, noisy, denoised, clean),
+    }
+    print(json.dumps(found) if args.json else _words(found, denoiser))
+    return 0
+
+
+def _engine() -> str:
+    from lrnn.ops.libraries import core_library
+
+    return "native" if core_library()[0] else "numpy"
+
+
+def _stream(denoiser, noisy: np.ndarray, engine: str) -> tuple[np.ndarray, list[float]]:
+    """The clip hop by hop: denoised samples in line with the input, and the seconds each hop took."""
+    stream = denoiser.stream(engine)
+    hops = np.pad(noisy, (0, -len(noisy) % stream.hop)).reshape(-1, stream.hop)
+    pieces, seconds = [], []
+    for hop in hops:
+        begun = time.perf_counter()
+        pieces.append(stream.step(hop))
+        seconds.append(time.perf_counter() - begun)
+    pieces.append(stream.flush())
+    return np.concatenate(pieces)[stream.delay :][: len(noisy)], seconds
+
+
+def _si_snr(estimate: np.ndarray, target: np.ndarray) -> float:
+    import torch
+
+    from lrnn.data.metrics import si_snr
+
+    return float(si_snr(torch.from_numpy(estimate), torch.from_numpy(target)))
+
+
+def _network_time(denoiser, noisy: np.ndarray, engine: str) -> float:
+    """Median seconds of the sparse network alone on one frame."""
+    frames = denoiser.features(noisy, denoiser.sample_rate)
+    stream = denoiser.program.stream(engine)
+    return _median_seconds(stream.step, frames)
+
+
+def _dense_pytorch_time(denoiser, noisy: np.ndarray) -> float:
+    """Median seconds of a dense PyTorch network of the same sizes on one frame, eager, one thread."""
+    import torch
+
+    from lrnn.nn import SequenceModel, SequenceModelConfig
+
+    model = SequenceModel(SequenceModelConfig.from_dict(denoiser.program.meta["card"]["network"])).eval()
+    frames = torch.from_numpy(denoiser.features(noisy, denoiser.sample_rate))[:, None, None]  # (T, 1, 1, F)
+    state = None
+
+    def step(frame):
+        nonlocal state
+        _, state = model(frame, state)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            return _median_seconds(step, frames[:500])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _median_seconds(step, frames) -> float:
+    seconds = []
+    for frame in frames:
+        begun = time.perf_counter()
+        step(frame)
+        seconds.append(time.perf_counter() - begun)
+    return float(np.median(seconds[_WARM_UP:]))
+
+
+def _write(folder: Path, rate: int, noisy, denoised, clean) -> list[str]:
+    from lrnn.data import audio
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, samples in (("noisy", noisy), ("denoised", denoised)):
+        audio.write(folder / f"demo-{name}.wav", samples, rate)
+        written.append(str(folder / f"demo-{name}.wav"))
+    try:
+        from lrnn.data.spectrogram import plot_spectrograms
+    except ImportError:  # without matplotlib the demo has no picture, and says so below
+        return written
+    plot_spectrograms({"noisy": noisy, "denoised": denoised, "clean": clean}, rate, folder / "demo.png")
+    return [*written, str(folder / "demo.png")]
+
+
+def _words(found: dict, denoiser) -> str:
+    from lrnn.profile.count import count
+
+    costs = count(denoiser.program)
+    parameters, nonzero = sum(c.parameters for c in costs), sum(c.nonzero for c in costs)
+    dense, sparse = sum(c.macs for c in costs), sum(c.macs_weights for c in costs)
+    hop, network, torch_us = found["microseconds_per_hop"], found["network_microseconds"], found["dense_pytorch_microseconds"]
+    picture = "" if found["files"][-1].endswith(".png") else "\n  (no picture: pip install matplotlib)"
+    return f"""\
+A sparse S5 network, {nonzero:,} of {parameters:,} weights ({dense:,} -> {sparse:,} multiply-accumulates per frame),
+on {found["seconds"]:.1f} s of synthetic speech in noise, {found["hop_microseconds"] / 1000:.0f} ms at a time ({found["engine"]} engine, one thread):
+
+  SI-SNR                      {found["si_snr_noisy"]:6.1f} dB -> {found["si_snr"]:.1f} dB   (+{found["si_snr"] - found["si_snr_noisy"]:.1f} dB)
+  network, one frame          {network:6.1f} us
+  dense in PyTorch, one frame {torch_us:6.1f} us            ({torch_us / network:.0f}x)
+  whole denoiser, one hop     {hop:6.1f} us            ({found["hop_microseconds"] / hop:.0f}x faster than real time)
+  delay of the sound          {1000 * denoiser.stft.latency / denoiser.sample_rate:6.1f} ms
+
+Listen:  {"  ".join(found["files"])}{picture}
+
+Next:
+  lrnn denoise IN.wav OUT.wav --plot P.png        a recording of your own
+  lrnn profile                                    where the weights and the time are
+  lrnn bench stream                               the same ratios, measured with care
+  lrnn fit -c experiments/denoise-mini.yaml       train and prune one yourself"""

@@ -1,0 +1,54 @@
+"""`lrnn prune CKPT -o OUT`: magnitude pruning of a trained model in one shot, without training it again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import get_args
+
+from lrnn.cli.console import table
+from lrnn.prune import Distribution, Pruner, bake
+
+
+def add(commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "prune",
+        help="set the smallest weights of a trained model to zero",
+        description="One-shot magnitude pruning. Nothing is trained, so expect a loss of quality; "
+        "to train a network while it is pruned, put lrnn.Prune into the recipe of `lrnn fit`.",
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help="a model: .ckpt of `lrnn fit`, or .safetensors")
+    parser.add_argument("-o", "--out", metavar="OUT", required=True, help="the pruned model, .safetensors")
+    parser.add_argument("--sparsity", type=float, default=0.9, help="share of zeros (default: %(default)s)")
+    parser.add_argument(
+        "--distribution", choices=get_args(Distribution), default="erk", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--exclude", metavar="GLOB", action="append", default=[], help="a parameter or module to leave dense"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    """Load, prune, save, report."""
+    from lrnn.train.checkpoint import load_checkpoint
+
+    if Path(args.out).suffix != ".safetensors":
+        raise ValueError(f"-o is {args.out}, expected a name that ends in .safetensors")
+    model, meta = load_checkpoint(args.checkpoint)
+    bake(model)  # what training has pruned stays pruned: zeros go first
+    pruner = Pruner(model, args.sparsity, args.distribution, exclude=args.exclude).attach()
+    pruner.step(0)
+    pruner.finalize()
+    model.save(args.out, meta)
+    total, sparsities = pruner.total_sparsity(), pruner.sparsities()
+    if args.json:
+        print(json.dumps({"out": args.out, "sparsity": total, "parameters": sparsities}))
+        return 0
+    rows = [[name, f"{sparsity:.4f}"] for name, sparsity in sparsities.items()]
+    print(table([*rows, ["all of these", f"{total:.4f}"]], ["parameter", "sparsity"]))
+    print(f"wrote {args.out}", file=sys.stderr)
+    return 0

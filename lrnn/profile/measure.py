@@ -1,0 +1,72 @@
+"""The profile of a Program: its counts, with bytes and time as the native engine has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lrnn.profile.count import NodeCost, count
+from lrnn.program.program import Program
+
+_REPEATS = 200
+
+
+@dataclass(frozen=True)
+class Report:
+    """Costs of a program's nodes.
+
+    Attributes:
+        nodes: in execution order.
+        frames: frames that the activity was measured on; 0 when it was not.
+        engine: what the bytes and times belong to, or why there are none.
+    """
+
+    nodes: list[NodeCost]
+    frames: int
+    engine: str
+
+    def total(self) -> dict:
+        """Sums over the nodes; None where no node was measured."""
+        sums: dict = {}
+        for name in ("parameters", "nonzero", "macs", "macs_weights", "macs_effective", "bytes", "nanoseconds"):
+            found = [getattr(n, name) for n in self.nodes if getattr(n, name) is not None]
+            sums[name] = sum(found) if found else None
+        return {**sums, "density": sums["nonzero"] / sums["parameters"] if sums["parameters"] else None}
+
+    def notes(self) -> str:
+        """How to read the table."""
+        activity = f"input activity: nonzero inputs, mean of {self.frames} frames" if self.frames else "no data: activity unmeasured"
+        return (
+            f"MACs per frame: all, x weights: nonzero weights only, x activity: nonzero inputs too. {activity}.\n"
+            f"bytes and ns per frame: {self.engine}; a fused node's time stands at the last of its nodes."
+        )
+
+
+def profile(program: Program, frames: np.ndarray | None = None) -> Report:
+    """Count a program's costs and measure them where that can be done.
+
+    Args:
+        program: what to profile.
+        frames: (T, input_width) inputs for the activity; None leaves it unmeasured.
+    """
+    nodes = count(program, frames)
+    try:
+        nodes, engine = _with_engine(program, nodes, frames)
+    except RuntimeError as error:  # no compiled engine here: counts stand on their own
+        engine = f"none, {error}"
+    return Report(nodes, 0 if frames is None else len(frames), engine)
+
+
+def _with_engine(program: Program, nodes: list[NodeCost], frames: np.ndarray | None) -> tuple[list[NodeCost], str]:
+    from lrnn.engine.native import NativeStream
+
+    stream = NativeStream(program)
+    if frames is not None:  # times are taken on a state and values that occur
+        stream.run(frames[: min(len(frames), 500)])
+    seconds = stream.profile(_REPEATS)
+    held = stream.engine.bytes()
+    measured = [
+        replace(n, bytes=held.get(n.name), nanoseconds=1e9 * seconds[n.name] if n.name in seconds else None) for n in nodes
+    ]
+    return measured, f"native engine, {stream.engine.isa}"

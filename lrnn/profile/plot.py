@@ -1,0 +1,53 @@
+"""Pictures of what the profile found."""
+
+from __future__ import annotations
+
+import os
+
+from lrnn.files import written_whole
+from lrnn.profile.measure import Report
+
+
+def plot_macs(report: Report, path: str | os.PathLike) -> None:
+    """Bars of multiply-accumulates per node: all weights, nonzero weights, nonzero weights on nonzero inputs.
+
+    Args:
+        report: what to draw; nodes without MACs are left out.
+        path: the picture; its suffix names the format (.png, .svg, .pdf).
+    """
+    plt = pyplot()
+    nodes = [n for n in report.nodes if n.macs]
+    rows = range(len(nodes))
+    figure, axes = plt.subplots(figsize=(8, 0.32 * len(nodes) + 1.4), layout="constrained")
+    axes.barh(rows, [n.macs for n in nodes], color="#d8d8d8", label="all weights")
+    axes.barh(rows, [n.macs_weights for n in nodes], color="#6a9fd4", label="nonzero weights")
+    if all(n.macs_effective is not None for n in nodes):
+        axes.barh(rows, [n.macs_effective for n in nodes], color="#1b4f8a", height=0.4, label="nonzero inputs too")
+    axes.set_yticks(rows, [n.name for n in nodes])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("multiply-accumulates per frame")
+    total = report.total()
+    axes.set_title(f"{total['macs']:,} dense, {total['macs_weights']:,} with nonzero weights", fontsize=10)
+    axes.legend(fontsize=8, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def pyplot():
+    """Matplotlib without a display; ImportError names the extra."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError("drawing needs matplotlib: pip install 'lrnn[plot]'") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def save(figure, path: str | os.PathLike) -> None:
+    """Write a figure whole; ValueError names a suffix matplotlib does not know."""
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    pyplot().close(figure)

@@ -1,0 +1,12 @@
+"""The Program, the one artefact that runs at inference: nodes, compiler, file, two plain executors.
+
+A new kind of layer compiles once it has a rule: see `lowers`.
+"""
+
+from lrnn.program import nodes
+from lrnn.program import rules as _rules  # noqa: F401  registers the rules of lrnn.nn
+from lrnn.program.compiler import Graph, compile, lowers
+from lrnn.program.file import load
+from lrnn.program.program import Program
+
+__all__ = ["Graph", "Program", "compile", "load", "lowers", "nodes"]

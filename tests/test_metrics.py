@@ -1,0 +1,81 @@
+"""SI-SNR against its definition, its invariances, and what it does on silence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrnn.data.metrics import paper_loss, paper_si_snr, si_snr, si_snr_improvement
+
+
+def pair(seed: int = 0, n: int = 800) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    target = rng.standard_normal((2, n))
+    return torch.from_numpy(target + 0.3 * rng.standard_normal((2, n))), torch.from_numpy(target)
+
+
+def test_si_snr_of_orthogonal_noise_is_the_energy_ratio():
+    t = torch.arange(1000, dtype=torch.float64) * 2 * torch.pi / 1000
+    target, noise = torch.sin(3 * t), torch.sin(7 * t)
+    assert si_snr(target + 0.1 * noise, target).item() == pytest.approx(20, abs=1e-5)
+    assert si_snr(target + noise, target).item() == pytest.approx(0, abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scale=st.floats(0.1, 10), sign=st.sampled_from([-1, 1]), offset=st.floats(-1, 1), seed=st.integers(0, 9)
+)
+def test_scale_and_offset_do_not_matter(scale, sign, offset, seed):
+    estimate, target = pair(seed)
+    torch.testing.assert_close(
+        si_snr(sign * scale * estimate + offset, target), si_snr(estimate, target), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("estimate", [0.0, 0.5, 1e-20])
+@pytest.mark.parametrize("target", [0.0, 0.5])
+def test_silence_is_finite_with_finite_gradients(estimate, target):
+    x = torch.full((1, 100), estimate, requires_grad=True)
+    value = si_snr(x, torch.full((1, 100), target))
+    assert value.item() == pytest.approx(0, abs=0.1)
+    value.sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_noise_against_a_silent_target_scores_badly():
+    assert si_snr(torch.randn(1000), torch.zeros(1000)).item() < -60
+
+
+def test_perfect_estimate_is_high_and_finite():
+    _, target = pair()
+    assert 80 < si_snr(target, target).min().item() < 150
+
+
+def test_improvement_is_the_difference():
+    estimate, target = pair()
+    noisy = estimate + 0.5 * torch.randn_like(estimate)
+    torch.testing.assert_close(
+        si_snr_improvement(estimate, noisy, target), si_snr(estimate, target) - si_snr(noisy, target)
+    )
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match="estimate has shape"):
+        si_snr(torch.zeros(3, 10), torch.zeros(1, 10))
+
+
+def test_paper_si_snr_depends_on_the_angle_alone_where_energies_are_large():
+    estimate, target = pair()
+    torch.testing.assert_close(paper_si_snr(target, estimate), si_snr(estimate, target), atol=1e-4, rtol=0)
+    torch.testing.assert_close(paper_si_snr(estimate, target), si_snr(estimate, target), atol=1e-4, rtol=0)
+
+
+def test_paper_loss_adds_the_magnitudes_error():
+    estimate, target = pair()
+    mag = torch.zeros(2, 4)
+    base = paper_loss(estimate, target, mag, mag)
+    assert base.item() == pytest.approx(100 - si_snr(estimate, target).mean().item(), abs=1e-3)
+    assert (paper_loss(estimate, target, mag + 2, mag) - base).item() == pytest.approx(0.004, abs=1e-9)
