@@ -79,6 +79,21 @@ def test_errors_name_the_file(tmp_path):
         audio.write(tmp_path / "a.flac", sound(10, 9), 16000)
 
 
+def test_nan_in_a_file_is_reported(tmp_path):
+    audio.write(tmp_path / "a.wav", np.array([0, np.nan, 0]), 16000, "FLOAT")
+    with pytest.raises(ValueError, match=r"a\.wav: NaN"):
+        audio.read(tmp_path / "a.wav")
+    with pytest.raises(ValueError, match=r"a\.wav: NaN"):
+        list(audio.blocks(tmp_path / "a.wav", 2))
+
+
+@pytest.mark.parametrize("values", [[-1.0, -0.5, 1 / 32768, 32767 / 32768]])
+def test_16_bit_samples_survive_rewriting(tmp_path, values):
+    audio.write(tmp_path / "a.wav", np.array(values), 16000)
+    np.testing.assert_array_equal(audio.read_mono(tmp_path / "a.wav", 16000), values)
+    np.testing.assert_array_equal(audio.to_int16(np.array([2.0, -2.0])), [32767, -32768])
+
+
 @pytest.mark.parametrize("name", ["soundfile", "soxr"])
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, name):
     audio.write(tmp_path / "a.wav", sound(), 16000)

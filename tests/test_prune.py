@@ -182,13 +182,13 @@ def test_masked_weights_are_zero_after_any_step(optimizer, seed, sparsity, steps
         "adam": lambda p: torch.optim.Adam(p, 0.1),
         "adamw": lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.1),
     }[optimizer](model.parameters())
-    model(torch.randn(8, 7)).square().sum().backward()
+    model(torch.randn(8, 7)).square().mean().backward()
     make.step()  # momentum from before the masks
     pruner = Pruner(model, sparsity).attach()
     pruner.step(0)
     for _ in range(steps):
         make.zero_grad()
-        model(torch.randn(8, 7)).square().sum().backward()
+        model(torch.randn(8, 7)).square().mean().backward()
         make.step()
         for layer in (model[0], model[2]):
             kept = mask_of(layer)
@@ -203,6 +203,15 @@ def test_gradient_reaches_every_dense_weight():
     x = torch.randn(3, 6)
     layer(x).backward(torch.ones(3, 5))
     assert torch.equal(shadow(layer).grad, torch.ones(5, 3) @ x)
+
+
+def test_an_overflowing_shadow_stays_behind_its_mask():
+    layer = nn.Linear(6, 5)
+    Pruner(layer, 0.8).attach().step(0)
+    before = layer.weight.detach().clone()
+    with torch.no_grad():
+        shadow(layer)[~mask_of(layer)] = float("inf")
+    assert torch.equal(layer.weight, before)
 
 
 def test_a_pruned_weight_comes_back():

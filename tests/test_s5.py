@@ -27,6 +27,11 @@ relus = st.sampled_from(["none", "parts", "pair"])
 seeds = st.integers(0, 2**16)
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
 def layer(seed: int, relu: str = "parts", opts: S5Options | None = None, dtype=torch.float64) -> S5:
     torch.manual_seed(seed)
     return S5(6, 8, blocks=2, relu=relu, options=opts).to(dtype)

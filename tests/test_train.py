@@ -292,6 +292,7 @@ def test_run_writes_checkpoint_model_and_program(data, tmp_path):
     program = lrnn.load(tmp_path / "model.lrnn")
     assert program.meta["frontend"] == module.stft.to_meta()
     assert program.meta["card"]["sparsity"] == pytest.approx(0.6, abs=0.01)
+    assert program.meta["card"]["pruning"]["sparsity"] == 0.6
     assert program.meta["card"]["steps"] == 8
     assert "val_si_snri" in program.meta["card"]["metrics"]
     json.dumps(program.meta)

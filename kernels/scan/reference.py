@@ -71,7 +71,9 @@ def scan_backward(
     wide = _coefficient(a, acc)
     constant = a.dim() == 1
     first = torch.zeros_like(grad_last, dtype=acc) if h0 is None else h0.to(acc)
-    grad_a = torch.zeros((batch, width) if constant else (batch, length, width), dtype=wide.dtype, device=h.device)
+    grad_a = torch.zeros(
+        (batch, width) if constant else (batch, length, width), dtype=wide.dtype, device=h.device
+    )
     grad_b = torch.empty_like(h, memory_format=torch.contiguous_format)
     g = grad_last.to(acc)
     steps = _order(length, reset, reverse)

@@ -80,7 +80,6 @@ def default_engine() -> str:
 class _Source:
     """Where samples come from; `blocks` gives (n, channels) float32 and can be read once."""
 
-    name: str
     rate: int
     channels: int
     subtype: str
@@ -107,11 +106,11 @@ def _check(args) -> None:
 def _file_source(path: str) -> _Source:
     info = audio.info(path)
     n_blocks = -(-info.frames // info.rate)
-    return _Source(path, info.rate, info.channels, info.subtype, n_blocks, audio.blocks(path, info.rate))
+    return _Source(info.rate, info.channels, info.subtype, n_blocks, audio.blocks(path, info.rate))
 
 
 def _pcm_source(rate: int) -> _Source:
-    return _Source("stdin", rate, 1, "PCM_16", None, _read_pcm(sys.stdin.buffer))
+    return _Source(rate, 1, "PCM_16", None, _read_pcm(sys.stdin.buffer))
 
 
 def _read_pcm(file) -> Iterator[np.ndarray]:
@@ -151,10 +150,7 @@ def _denoise(denoiser: Denoiser, source: _Source, args) -> tuple[float, float]:
     with _sink(args.output, source) as append:
         for block in blocks:
             begun = time.perf_counter()
-            try:
-                pieces = [stream.push(block[:, c]) for c, stream in enumerate(streams)]
-            except ValueError as error:
-                raise ValueError(f"{source.name}: {error} (block at {taken / source.rate:.1f} s)") from None
+            pieces = [stream.push(block[:, c]) for c, stream in enumerate(streams)]
             spent += time.perf_counter() - begun
             append(np.stack(pieces, axis=1))
             taken += len(block)

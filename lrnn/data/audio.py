@@ -35,7 +35,7 @@ def info(path) -> AudioInfo:
 
 
 def read(path, rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Read a whole file in any format soundfile knows.
+    """Read a whole file in any format soundfile knows; NaN or infinity in it is an error.
 
     Args:
         path: the file.
@@ -45,7 +45,7 @@ def read(path, rate: int | None = None) -> tuple[np.ndarray, int]:
         samples (n, channels) float32, and their rate.
     """
     with _open(path) as file:
-        samples, found = file.read(dtype="float32", always_2d=True), file.samplerate
+        samples, found = _finite(path, file.read(dtype="float32", always_2d=True)), file.samplerate
     return (samples, found) if rate is None else (resample(samples, found, rate), rate)
 
 
@@ -59,7 +59,7 @@ def blocks(path, frames: int) -> Iterator[np.ndarray]:
     """Read a file in pieces of (at most `frames`, channels) float32."""
     with _open(path) as file:
         while len(block := file.read(frames, dtype="float32", always_2d=True)):
-            yield block
+            yield _finite(path, block)
 
 
 def write(path, samples: np.ndarray, rate: int, subtype: str | None = None) -> None:
@@ -71,8 +71,7 @@ def write(path, samples: np.ndarray, rate: int, subtype: str | None = None) -> N
 
 @contextmanager
 def writer(path, rate: int, channels: int, subtype: str | None = None):
-    """Open a file to write piece by piece: yields a function that appends (n,) or (n, channels) float
-    samples.
+    """Open a file to write: yields a function that appends (n,) or (n, channels) float samples.
 
     The extension names the format. A subtype the format cannot hold is replaced by the format's default.
     Samples beyond -1..1 are clipped unless the subtype is a float. The file appears under its name when the
@@ -87,17 +86,9 @@ def writer(path, rate: int, channels: int, subtype: str | None = None):
         )
     if subtype not in soundfile.available_subtypes(format):
         subtype = soundfile.default_subtype(format)
-    if subtype == "PCM_16":
-        convert = to_int16  # libsndfile rounds down: files read and written again would drift
-    elif subtype in ("FLOAT", "DOUBLE"):
-        convert = np.asarray
-    else:
-
-        def convert(samples):
-            return np.clip(samples, -1, 1)
 
     def append(samples):
-        file.write(convert(samples))
+        file.write(_for_subtype(samples, subtype))
 
     try:
         with (
@@ -107,6 +98,12 @@ def writer(path, rate: int, channels: int, subtype: str | None = None):
             yield append
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{path}: cannot write audio: {error.error_string}") from None
+
+
+def _for_subtype(samples: np.ndarray, subtype: str) -> np.ndarray:
+    if subtype == "PCM_16":
+        return to_int16(samples)  # libsndfile rounds down: files read and written again would drift
+    return samples if subtype in ("FLOAT", "DOUBLE") else np.clip(samples, -1, 1)
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
@@ -155,6 +152,12 @@ def _open(path):
         raise ValueError(f"{path}: not an audio file soundfile can read: {error.error_string}") from None
     with file:
         yield file
+
+
+def _finite(path, samples: np.ndarray) -> np.ndarray:
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path}: NaN or infinite samples, expected finite numbers")
+    return samples
 
 
 def _soundfile():

@@ -21,7 +21,7 @@ class Recordings:
     """
 
     def __init__(self, recordings: Sequence[np.ndarray], sample_rate: int = 16000):
-        recordings = [_checked(r) for r in recordings if len(r)]
+        recordings = [_int16(r) for r in recordings if len(r)]
         if not recordings:
             raise ValueError("recordings is empty, expected at least one array with samples")
         self.sample_rate = sample_rate
@@ -90,7 +90,7 @@ def find_sources(data) -> Path:
     )
 
 
-def _checked(samples: np.ndarray) -> np.ndarray:
+def _int16(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples)
     if samples.ndim != 1:
         raise ValueError(f"a recording has shape {samples.shape}, expected (n,)")

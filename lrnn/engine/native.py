@@ -66,7 +66,7 @@ def _core() -> ctypes.CDLL:
 
 
 class _Builder:
-    """Adds a program's nodes to an engine under construction. Keeps their arrays only while each call lasts."""
+    """Adds a program's nodes to an engine under construction."""
 
     def __init__(self, core: ctypes.CDLL, handle: int, program: Program):
         self._core = core
@@ -122,8 +122,8 @@ class NativeEngine:
 
     Args:
         program: what to run. The engine keeps no reference to it.
-        format: "auto" stores each matrix in the way that should be faster at its density; "dense" and "sparse" force one
-            way, to compare them.
+        format: "auto" stores each matrix in the way that should be faster at its density; "dense" and "sparse"
+            force one way, to compare them.
 
     Attributes:
         isa: the instruction set its kernels use: "avx512", "avx2", "neon" or "scalar".
@@ -146,6 +146,7 @@ class NativeEngine:
         for node in program.nodes:
             builder.add(node)
         self._ids = builder.finish(program.output)
+        del self._ids[program.input]
 
     @classmethod
     def of(cls, program: Program) -> NativeEngine:
@@ -156,20 +157,20 @@ class NativeEngine:
             engines[isa] = cls(program)
         return engines[isa]
 
-    @property
-    def nbytes(self) -> dict[str, int]:
-        """Bytes of each node's tensors as stored (values, indices and tables with their padding), by node name."""
+    def bytes(self) -> dict[str, int]:
+        """Bytes of each node's tensors as stored, indices and padding included, by node name."""
         return {name: self._core.lrnn_engine_bytes(self._handle, i) for name, i in self._ids.items()}
 
-    @property
     def kernels(self) -> dict[str, str]:
         """How each matrix is stored, by node name: "dense", "tiles" or "csr"."""
-        kernels = {name: self._core.lrnn_engine_kernel(self._handle, i).decode() for name, i in self._ids.items()}
+        kernels = {
+            name: self._core.lrnn_engine_kernel(self._handle, i).decode() for name, i in self._ids.items()
+        }
         return {name: kernel for name, kernel in kernels.items() if kernel}
 
 
 class NativeStream(Stream):
-    """A stream of the native engine. Costs about a microsecond per call on top of the C++; allocates nothing native.
+    """A stream of the native engine. A call costs about a microsecond on top of the C++.
 
     Args:
         program: what to run.
@@ -217,11 +218,14 @@ class NativeStream(Stream):
     @property
     def state(self) -> dict[str, np.ndarray]:
         """See Stream.state."""
-        widths = {n.name: n.state_width for n in self.program.nodes if n.state_width}
+        widths = self.program.state_widths
         flat = np.empty(sum(widths.values()), np.float32)
         _core().lrnn_stream_get_state(self._handle, flat.ctypes.data)
         ends = np.cumsum(list(widths.values()), dtype=int)
-        return {name: flat[end - width : end].copy() for (name, width), end in zip(widths.items(), ends)}
+        return {
+            name: flat[end - width : end].copy()
+            for (name, width), end in zip(widths.items(), ends, strict=True)
+        }
 
     @state.setter
     def state(self, value: dict[str, np.ndarray]) -> None:
@@ -232,8 +236,8 @@ class NativeStream(Stream):
     def profile(self, repeats: int = 100) -> dict[str, float]:
         """Seconds per frame of each node, by name, on the values of the last frame.
 
-        Each operation runs `repeats` times in a row, so its weights are in the nearest cache that holds them: a lower
-        bound on its share of a step. A node that was fused into a later one counts 0 there. The state is not changed.
+        Each operation runs `repeats` times in a row, so its weights are in the nearest cache that holds them: a
+        lower bound on its share of a step. A node that was fused into a later one counts 0. The state is not changed.
 
         Raises:
             ValueError: repeats is below 1.

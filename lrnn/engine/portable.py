@@ -87,7 +87,7 @@ class TorchStream(Stream):
     def state(self) -> dict[str, np.ndarray]:
         """See Stream.state."""
         if self._state is None:
-            return {n.name: np.zeros(n.state_width, np.float32) for n in self.program.nodes if n.state_width}
+            return {name: np.zeros(width, np.float32) for name, width in self.program.state_widths.items()}
         return {name: value[0].numpy().copy() for name, value in self._state.items()}
 
     @state.setter

@@ -10,10 +10,10 @@ from lrnn.program.program import Program
 
 
 class Stream(ABC):
-    """A running instance of a Program, with its own state: frames go in one by one or many at a time, causally.
+    """A running instance of a Program, with its own state: frames go in one by one or many at a time.
 
-    `step` and `run` may be mixed freely: any cutting of the same frames gives the same outputs. A stream belongs to one
-    thread at a time; streams of the same program are independent of each other.
+    `step` and `run` may be mixed freely: any cutting of the same frames gives the same outputs. A stream belongs
+    to one thread at a time; streams of the same program are independent of each other.
 
     Attributes:
         program: what is being run.
@@ -63,7 +63,7 @@ class Stream(ABC):
     @property
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """A copy of the state: (state_width,) float32 by the name of each node that remembers. Assign it to restore it."""
+        """A copy of the state, to assign later: (state_width,) float32 by the name of each node that remembers."""
 
     @state.setter
     @abstractmethod
@@ -82,7 +82,9 @@ def real_array(value, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} holds {array.dtype}, expected real numbers")
-    if len(array.shape) != len(shape) or any(e is not None and f != e for f, e in zip(array.shape, shape)):
+    if len(array.shape) != len(shape) or any(
+        e is not None and f != e for f, e in zip(array.shape, shape, strict=True)
+    ):
         expected = ", ".join("T" if e is None else str(e) for e in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} has shape {array.shape}, expected ({expected})")
     return np.ascontiguousarray(array, dtype=np.float32)
@@ -95,10 +97,10 @@ def checked_state(program: Program, value: dict[str, np.ndarray]) -> dict[str, n
         TypeError: an entry does not hold real numbers.
         ValueError: a name is missing or too many, a shape is wrong, or an entry holds NaN or infinity.
     """
-    widths = {n.name: n.state_width for n in program.nodes if n.state_width}
-    if set(value) != set(widths):
-        raise ValueError(f"state has entries {sorted(value)}, expected {sorted(widths)}")
-    arrays = {name: real_array(value[name], f"state[{name!r}]", (width,)) for name, width in widths.items()}
+    program.check_state({name: np.shape(array) for name, array in value.items()})
+    arrays = {
+        name: real_array(value[name], f"state[{name!r}]", (n,)) for name, n in program.state_widths.items()
+    }
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"state[{name!r}] has NaN or infinite values, expected finite ones")

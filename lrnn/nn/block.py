@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lrnn.nn.config import S5BlockConfig
 from lrnn.nn.init import lecun_normal
 from lrnn.nn.norm import BatchNorm
-from lrnn.nn.s5 import S5
+from lrnn.nn.s5 import S5, check_frames
 
 
 class TimeDropout(nn.Module):
@@ -64,6 +64,7 @@ class S5Block(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None):
         """x (B, T, H), state (B, P) or None, reset (B, T) or None -> y (B, T, H), state."""
+        check_frames(x, self.config.d_model)
         y, state = self.ssm(self.norm(x) if self.config.prenorm else x, state, reset)
         y = x + self._gate(y)
         if not self.config.prenorm:

@@ -40,7 +40,9 @@ class S5Options:
         _one_of("discretization", self.discretization, ("zoh", "bilinear"))
         _one_of("c_init", self.c_init, ("lecun_normal", "trunc_standard_normal", "complex_normal"))
         if not 0 < self.dt_min <= self.dt_max:
-            raise ValueError(f"dt_min, dt_max are {self.dt_min}, {self.dt_max}, expected 0 < dt_min <= dt_max")
+            raise ValueError(
+                f"dt_min, dt_max are {self.dt_min}, {self.dt_max}, expected 0 < dt_min <= dt_max"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lrnn.nn.block import S5Block, linear
 from lrnn.nn.config import SequenceModelConfig
+from lrnn.nn.s5 import check_frames
 
 
 class SequenceModel(nn.Module):
@@ -76,8 +77,7 @@ class SequenceModel(nn.Module):
         return total if before is None else total + before * ~reset.any(1, keepdim=True)
 
     def _check(self, x: Tensor, state: tuple | None) -> tuple:
-        if x.ndim != 3 or x.shape[-1] != self.config.d_in:
-            raise ValueError(f"x has shape {tuple(x.shape)}, expected (batch, time, {self.config.d_in})")
+        check_frames(x, self.config.d_in)
         entries = self.config.n_layers + self.pools
         if state is None:
             return (None,) * entries

@@ -129,10 +129,7 @@ class S5(nn.Module):
         return parts
 
     def _check(self, x: Tensor, state: Tensor | None) -> None:
-        if x.ndim != 3 or x.shape[-1] != self.d_model:
-            raise ValueError(f"x has shape {tuple(x.shape)}, expected (batch, time, {self.d_model})")
-        if not x.is_floating_point():
-            raise TypeError(f"x has dtype {x.dtype}, expected a real floating-point type")
+        check_frames(x, self.d_model)
         if state is None:
             return
         if self.options.bidirectional:
@@ -147,6 +144,14 @@ class S5(nn.Module):
     def extra_repr(self) -> str:
         """Sizes and what departs from the defaults."""
         return f"{self.d_model}, {self.d_state}, blocks={self.blocks}, relu={self.relu!r}, options={self.options}"
+
+
+def check_frames(x: Tensor, width: int) -> None:
+    """Raise ValueError or TypeError where x is not (batch, time, width) of a real floating-point type."""
+    if x.ndim != 3 or x.shape[-1] != width:
+        raise ValueError(f"x has shape {tuple(x.shape)}, expected (batch, time, {width})")
+    if not x.is_floating_point():
+        raise TypeError(f"x has dtype {x.dtype}, expected a real floating-point type")
 
 
 def _at_least_float32(p: Tensor) -> Tensor:

@@ -76,6 +76,8 @@ def backends() -> dict[str, str]:
     no_triton = triton_problem()
     return {
         "cpu": f"live: C++, {_isa(ops)}" if ops else f"off: reference loops instead; {no_ops}",
-        "engine": f"live: C++, {_isa(core)}" if core else f"off: numpy and torch executors instead; {no_core}",
+        "engine": f"live: C++, {_isa(core)}"
+        if core
+        else f"off: numpy and torch executors instead; {no_core}",
         "cuda": f"off: {no_triton}" if no_triton else "live: Triton",
     }

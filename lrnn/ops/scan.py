@@ -53,7 +53,9 @@ def _check(a: Tensor, b: Tensor, h0: Tensor | None, reset: Tensor | None) -> Non
         if x is None:
             continue
         if x.dtype not in _FLOATS:
-            raise TypeError(f"{name}: dtype is {x.dtype}, expected a floating or complex one (not ComplexHalf)")
+            raise TypeError(
+                f"{name}: dtype is {x.dtype}, expected a floating or complex one (not ComplexHalf)"
+            )
         if x.dtype.is_complex and not b.dtype.is_complex:
             raise TypeError(f"{name}: dtype is {x.dtype} but b is real ({b.dtype}); expected a complex b")
         if x.dtype in _DOUBLES and b.dtype not in _DOUBLES:
@@ -137,7 +139,9 @@ def _backward(ctx, grad_h, grad_last):
 
 
 def _no_double_backward(ctx, *grads):
-    raise RuntimeError("lrnn.scan has no second derivative: its backward pass was differentiated (create_graph=True)")
+    raise RuntimeError(
+        "lrnn.scan has no second derivative: its backward pass was differentiated (create_graph=True)"
+    )
 
 
 torch.library.register_autograd("lrnn::scan", _backward, setup_context=_save)

@@ -18,6 +18,26 @@ from torch.nn.utils import parametrize
 _KEY = re.compile(r"(?:(?P<module>.+)\.)?parametrizations\.(?P<name>[^.]+)\.\d+\.mask")
 
 
+class _StraightThrough(torch.autograd.Function):
+    """where(mask, weight, 0) with the gradient of the identity."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(
+            mask, weight, 0.0
+        )  # not weight * mask, which spreads the inf of a shadow and makes -0.0
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
 class Mask(nn.Module):
     """Straight-through mask of one weight.
 
@@ -38,7 +58,7 @@ class Mask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Mask `weight`."""
-        return torch.where(self.mask, weight, 0.0)  # w - w: zero, with the gradient of w
+        return _StraightThrough.apply(weight, self.mask)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Assigning to a masked weight assigns to its dense shadow."""

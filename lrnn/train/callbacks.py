@@ -19,6 +19,7 @@ import lrnn
 from lrnn.nn import BatchNorm
 from lrnn.program import compile
 from lrnn.prune import bake
+from lrnn.train.prune import Prune
 
 
 class RecalibrateNorms(L.Callback):
@@ -168,6 +169,7 @@ def card(trainer: L.Trainer, pl_module: L.LightningModule, baked: nn.Module) -> 
     return {
         "network": baked.config.to_dict(),
         "recipe": getattr(pl_module, "recipe", {}),
+        "pruning": next((c.state_dict() for c in trainer.callbacks if isinstance(c, Prune)), None),
         "data": getattr(trainer.datamodule, "card", {}),
         "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
         "steps": trainer.global_step,

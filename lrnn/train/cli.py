@@ -33,8 +33,10 @@ class FitCLI(LightningCLI):
 def make_cli(args: list[str]) -> FitCLI:
     """Parse a recipe and build its module, data and trainer; nothing runs yet.
 
-    Without a terminal on stderr a line per validation replaces the progress bar. ValueError says what is wrong
-    with the recipe or with a value in it.
+    Without a terminal on stderr a line per validation replaces the progress bar.
+
+    Raises:
+        ValueError, one line, that says what is wrong with the recipe or a value in it.
     """
     trainer_defaults = {
         "max_epochs": -1,  # recipes count steps
