@@ -1,9 +1,9 @@
-"""Builds lrnn: pure Python, the torch-free engine (`lrnn._core`) and, where torch is importable, the op layer (`lrnn._C`).
+"""Builds lrnn: Python, the torch-free engine (`lrnn._core`) and, where torch is there, the op layer (`lrnn._C`).
 
-Neither extension is a Python module: `_core` is a C ABI opened with ctypes, `_C` registers kernels with the dispatcher
-through libtorch's stable ABI, so that one binary serves torch >= 2.10 and every Python >= 3.10. Without a compiler both are
-left out and lrnn runs on its reference kernels. LRNN_NATIVE=require turns a failed build into an error, LRNN_NATIVE=skip builds
-nothing.
+Neither extension is a Python module: `_core` is a C ABI opened with ctypes, `_C` registers kernels with the
+dispatcher through libtorch's stable ABI, so that one binary serves torch >= 2.10 and every Python >= 3.10.
+Without a compiler both are left out and lrnn runs on its reference kernels. LRNN_NATIVE=require turns a
+failed build into an error, LRNN_NATIVE=skip builds nothing.
 """
 
 import os
@@ -31,7 +31,7 @@ NATIVE = os.environ.get("LRNN_NATIVE", "auto")
 
 
 class BuildPerIsa(build_ext):
-    """Adds the flags of ISA_FLAGS to the files whose names end in their keys; drops such files on other machines."""
+    """Adds the flags of ISA_FLAGS to files whose names end in its keys; other machines go without them."""
 
     def build_extension(self, ext):
         ext.sources = [s for s in ext.sources if X86 or not any(Path(s).stem.endswith(k) for k in ISA_FLAGS)]

@@ -1,9 +1,10 @@
 """Make the demo's clip: text-to-speech in synthesised noise, so that nobody's recording need be shipped.
 
-    python experiments/make_demo_clip.py          # needs the program espeak-ng; writes lrnn/models/demo-{clean,noisy}.flac
+    python experiments/make_demo_clip.py     # needs the program espeak-ng; writes lrnn/models/demo-*.flac
 
-The noise is pink, breathes slowly like passing traffic, and carries a mains hum with harmonics and random taps. Everything but the voice
-follows from the seed. The clip is for show and for checks of plumbing; results are quoted on real recordings.
+The noise is pink, breathes slowly like passing traffic, and carries a mains hum with harmonics and random
+taps. Everything but the voice follows from the seed. The clip is for show and for checks of plumbing;
+results are quoted on real recordings.
 """
 
 import subprocess
@@ -54,7 +55,8 @@ def main() -> None:
     scale = 10 ** (LEVEL_DB / 20) / (clean + dirt).std()
     for path, samples in ((DEMO_CLEAN, clean), (DEMO_CLIP, clean + dirt)):
         audio.write(path, (samples * scale).astype(np.float32), RATE, "PCM_16")
-        print(f"{path.name}: {len(samples) / RATE:.1f} s, {path.stat().st_size / 1000:.0f} kB, peak {abs(samples * scale).max():.2f}")
+        peak, size = abs(samples * scale).max(), path.stat().st_size
+        print(f"{path.name}: {len(samples) / RATE:.1f} s, {size / 1000:.0f} kB, peak {peak:.2f}")
 
 
 if __name__ == "__main__":

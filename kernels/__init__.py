@@ -11,6 +11,8 @@ if __name__ == "kernels":
     _elsewhere = [p for p in sys.path if Path(p or ".").resolve() != _root]
     _spec = importlib.machinery.PathFinder.find_spec("kernels", _elsewhere)
     if _spec is None or _spec.loader is None:
-        raise ModuleNotFoundError("No module named 'kernels' (this checkout's folder of that name is lrnn.kernels)")
+        raise ModuleNotFoundError(
+            "No module named 'kernels' (this checkout's folder of that name is lrnn.kernels)"
+        )
     sys.modules["kernels"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["kernels"])

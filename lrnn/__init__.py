@@ -1,6 +1,7 @@
 """lrnn: linear recurrent networks made small and fast for the edge.
 
-`import lrnn` needs torch only. What needs more (safetensors, lightning, soundfile) is imported where it is first used.
+`import lrnn` needs torch only. What needs more (safetensors, lightning, soundfile) is imported where it is
+first used.
 """
 
 from importlib import import_module

@@ -20,7 +20,10 @@ def test_every_command_has_help(capsys):
 def test_info_tells_versions_and_backends(capsys):
     assert main(["info", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["packages"]["torch"] == torch.__version__.split("+")[0] or found["packages"]["torch"] == torch.__version__
+    assert (
+        found["packages"]["torch"] == torch.__version__.split("+")[0]
+        or found["packages"]["torch"] == torch.__version__
+    )
     assert set(found["backends"]) == set(lrnn.backends())
     assert all(state.startswith(("live", "off: ")) for state in found["backends"].values())
 
@@ -53,7 +56,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_profile_counts_what_the_definition_says(tmp_path, capsys):
-    """At k = 1 the paper's network makes 257 H + sum(2PH + 4P + 2HP + H + H^2 + H) + 257 H multiply-accumulates per frame."""
+    """At k = 1: 257 H + the sum over layers of (2PH + 4P + 2HP + H + H^2 + H) + 257 H, per frame."""
     config = lrnn.SequenceModelConfig(d_in=257, d_out=257)
     lrnn.compile(lrnn.SequenceModel(config)).save(tmp_path / "m.lrnn")
     np.save(tmp_path / "frames.npy", np.random.default_rng(0).standard_normal((30, 257), dtype=np.float32))
@@ -89,4 +92,9 @@ def test_progress_is_silent_without_a_terminal(capsys):
 
 
 def test_table_aligns():
-    assert table([["a", "1"], ["bb", "22"]], ["n", "x"]).splitlines() == ["n    x", "--  --", "a    1", "bb  22"]
+    assert table([["a", "1"], ["bb", "22"]], ["n", "x"]).splitlines() == [
+        "n    x",
+        "--  --",
+        "a    1",
+        "bb  22",
+    ]

@@ -11,7 +11,21 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each package may import those before it, and itself.
 # One arrow points up: a Program opens its own stream, at the moment it is asked to.
 UPWARD = {("lrnn.program.program", "lrnn.engine")}
-ORDER = ["kernels", "files", "ops", "nn", "models", "prune", "program", "engine", "data", "export", "profile", "train", "cli"]
+ORDER = [
+    "kernels",
+    "files",
+    "ops",
+    "nn",
+    "models",
+    "prune",
+    "program",
+    "engine",
+    "data",
+    "export",
+    "profile",
+    "train",
+    "cli",
+]
 
 
 def modules():
@@ -69,7 +83,17 @@ def run(code: str, cwd: Path, **options) -> subprocess.CompletedProcess:
 
 
 def test_import_needs_torch_only(tmp_path):
-    late = ["triton", "lightning", "soundfile", "soxr", "safetensors", "matplotlib", "onnxruntime", "jsonargparse", "scipy"]
+    late = [
+        "triton",
+        "lightning",
+        "soundfile",
+        "soxr",
+        "safetensors",
+        "matplotlib",
+        "onnxruntime",
+        "jsonargparse",
+        "scipy",
+    ]
     done = run(f"import lrnn, sys; print([m for m in {late} if m in sys.modules])", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
@@ -85,7 +109,10 @@ def test_an_installed_package_named_kernels_is_found_from_the_checkout(tmp_path)
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "__init__.py").write_text("WHOSE = 'theirs'\n")
     (tmp_path / "kernels" / "more.py").write_text("WORD = 'submodule'\n")
-    code = f"import sys; sys.path.append({str(tmp_path)!r}); import kernels; from kernels import more; print(kernels.WHOSE, more.WORD)"
+    code = (
+        f"import sys; sys.path.append({str(tmp_path)!r}); import kernels; from kernels import more; "
+        "print(kernels.WHOSE, more.WORD)"
+    )
     done = run(code, ROOT)
     assert done.stdout.strip() == "theirs submodule", done.stderr
 

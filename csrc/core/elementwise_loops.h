@@ -91,6 +91,12 @@ void accumulate(const Operation& op, float* base) noexcept {
     each(op, base, [&](std::int32_t i) { return at(y, i) + at(op.a, i); });
 }
 
+void gather(const Operation& op, float* base) noexcept {
+    const float* x = base + op.in;
+    float* y = base + op.out;
+    for (std::int32_t i = 0; i < op.n; ++i) y[i] += x[op.places[i]];
+}
+
 void affine(const Operation& op, float* base) noexcept {
     const float* x = base + op.in;
     each(op, base, [&](std::int32_t i) { return at(op.a, i) * at(x, i) + at(op.b, i); });
@@ -194,9 +200,9 @@ bool all_finite(const float* x, std::int64_t n) noexcept {
     return largest < 0x7f800000;
 }
 
-constexpr Elementwise kElementwise = {clear,   load, copy,       accumulate, affine,  diagonal, relu,  pair_relu,
-                                      sigmoid, gelu, layer_norm, add,        product, gate,     round, mean_pool,
-                                      log_softmax, all_finite};
+constexpr Elementwise kElementwise = {clear,     load,    copy, accumulate, gather, affine,    diagonal,
+                                      relu,      pair_relu, sigmoid, gelu,  layer_norm, add,   product,
+                                      gate,      round,   mean_pool, log_softmax, all_finite};
 
 }  // namespace
 }  // namespace lrnn

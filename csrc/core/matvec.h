@@ -21,7 +21,9 @@ class Matvec {
 public:
     virtual ~Matvec() = default;
     virtual void multiply_add(const float* x, float* y) const noexcept = 0;  // y += W x
-    virtual std::size_t bytes() const noexcept = 0;                         // all that multiply_add reads of W
+    // Where multiply_add puts each row of W, or null: row r in y[r].
+    virtual const std::int32_t* places() const noexcept { return nullptr; }
+    virtual std::size_t bytes() const noexcept = 0;  // all that a product reads of W
     virtual const char* name() const noexcept = 0;
 };
 

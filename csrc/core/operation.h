@@ -15,6 +15,7 @@ struct Operation {
     const Matvec* matvec;
     const float* a;
     const float* b;
+    const std::int32_t* places;
     std::uint32_t in, other, out, state;
     std::int32_t n;  // numbers in `out`, without padding
     float scalar;

@@ -106,8 +106,10 @@ Elementwise::Run loop_of(const Step& step, Kind kind, const Elementwise& loops) 
 
 void multiply(const Operation& op, float* base) noexcept { op.matvec->multiply_add(base + op.in, base + op.out); }
 
-// The operations of a product: out = other or zeros, out += bias, out += W in.
-void emit_product(const Step& step, const Node& linear, Operation op, const Elementwise& loops, Plan& plan) {
+// The operations of a product: out = other or zeros, out += bias, out += W in. Rows that the matrix keeps in another
+// order are multiplied into memory of their own and picked from there.
+void emit_product(const Step& step, const Node& linear, Operation op, const Elementwise& loops, Buffers& values,
+                  Plan& plan) {
     const bool bias = !linear.a.empty();
     auto emit = [&](Elementwise::Run run, std::uint32_t in) {
         plan.operations.push_back(op);
@@ -122,7 +124,18 @@ void emit_product(const Step& step, const Node& linear, Operation op, const Elem
         if (op.out != op.other) emit(loops.copy, op.other);
         if (bias) emit(loops.accumulate, op.in);
     }
-    emit(multiply, op.in);
+    if (linear.matvec->places() == nullptr) {
+        emit(multiply, op.in);
+        return;
+    }
+    const std::uint32_t x = op.in, out = op.out, scratch = values.take(op.n);
+    op.places = linear.matvec->places();
+    op.out = scratch;
+    emit(loops.clear, x);
+    emit(multiply, x);
+    op.out = out;
+    emit(loops.gather, scratch);
+    values.give(scratch, op.n);
 }
 
 }  // namespace
@@ -169,7 +182,7 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
         op.n = node.width;
         op.value = step.node;
         if (product) {
-            emit_product(step, graph[step.matrix], op, loops, plan);
+            emit_product(step, graph[step.matrix], op, loops, values, plan);
         } else {
             op.run = loop_of(step, node.kind, loops);
             op.a = node.a.data();

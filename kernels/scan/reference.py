@@ -1,7 +1,8 @@
-"""The scan h[t] = a[t] * h[t-1] + b[t] as a loop over time: the definition every other kernel is tested against.
+"""The scan h[t] = a[t] * h[t-1] + b[t] as a loop over time: what every other kernel is tested against.
 
-Shapes: b (B, T, N), a (B, T, N) or (N,), h0 (B, N), reset (B, T) bool. reset[t] cuts the edge between t-1 and t, in both
-directions of travel. Half precision is accumulated in float32. The forward loop is plain torch and differentiable.
+Shapes: b (B, T, N), a (B, T, N) or (N,), h0 (B, N), reset (B, T) bool. reset[t] cuts the edge between t-1 and
+t, in both directions of travel. Half precision is accumulated in float32. The forward loop is plain torch and
+differentiable.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """The dtype states of this dtype are accumulated in and handed on: float32 for half precision, else the same."""
+    """The dtype that states of this one are accumulated in: float32 for half precision, else the same."""
     return _WIDE.get(dtype, dtype)
 
 
@@ -63,8 +64,9 @@ def scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of a (its shape and dtype), b (h's) and h0 (B, N) (the accumulator's).
 
-    With g[t] the gradient of everything that h[t] reaches: g[t] = grad_h[t] + conj(a[t+1]) g[t+1], where the edge between
-    the two is whole; then b gets g[t] and a gets g[t] conj(h[t-1]). A constant `a` sums that over time, then batch.
+    With g[t] the gradient of all that h[t] reaches, g[t] = grad_h[t] + conj(a[t+1]) g[t+1] where the edge
+    between the two is whole; then b gets g[t] and a gets g[t] conj(h[t-1]), summed over time, then batch,
+    where constant.
     """
     batch, length, width = h.shape
     acc = accumulator(h.dtype)

@@ -1,4 +1,4 @@
-"""The `lrnn` command. Each command is a module of this package with `add(commands)` and `run(args) -> int`."""
+"""The `lrnn` command. Each of its commands is a module here with `add(commands)` and `run(args) -> int`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; errors are one line on stderr and exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["fit"]:  # its options belong to LightningCLI, --help included
-        args = argparse.Namespace(run=import_module("lrnn.cli.fit").run, rest=argv[1:], debug="--debug" in argv)
+        args = argparse.Namespace(
+            run=import_module("lrnn.cli.fit").run, rest=argv[1:], debug="--debug" in argv
+        )
         args.rest = [a for a in args.rest if a != "--debug"]
     else:
         args = make_parser().parse_args(argv)
@@ -33,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away; nothing to tell it
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader went away; nothing to tell it
         return 1
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         if args.debug:

@@ -17,7 +17,9 @@ def add(commands) -> None:
     scan.add_argument("--width", type=int, default=128, help="P, complex states (default 128)")
     scan.add_argument("--repeats", type=int, default=7, help="timed rounds (default 7)")
     scan.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
-    stream = kinds.add_parser("stream", help="one frame at a time: PyTorch against the native engine, dense and sparse")
+    stream = kinds.add_parser(
+        "stream", help="one frame at a time: PyTorch against the native engine, dense and sparse"
+    )
     stream.add_argument("--k", type=float, default=1.0, help="width factor of the paper (default 1)")
     stream.add_argument("--sparsity", type=float, default=0.9, help="fraction of zero weights (default 0.9)")
     stream.add_argument("--frames", type=int, default=2000, help="frames per timed round (default 2000)")

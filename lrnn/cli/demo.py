@@ -1,4 +1,4 @@
-"""`lrnn demo`: the shipped denoiser on the shipped clip, frame by frame, with everything one wants to see first."""
+"""`lrnn demo`: the shipped denoiser on the shipped clip, with what one wants to see first."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ _WARM_UP = 100
 
 def add(commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("demo", help="denoise the shipped clip; prints what it gained and what a frame costs")
-    parser.add_argument("--out", metavar="DIR", default="out", help="folder for the WAV files and the picture (default: out)")
+    parser = commands.add_parser(
+        "demo", help="denoise the shipped clip; prints what it gained and what a frame costs"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", default="out", help="folder for the WAV files and the picture (default: out)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
@@ -23,17 +27,18 @@ def run(args) -> int:
     """Denoise, measure, write, tell."""
     from lrnn.data import audio
     from lrnn.data.denoiser import Denoiser
+    from lrnn.engine import default_engine
     from lrnn.models import DEMO_CLEAN, DEMO_CLIP
 
     denoiser = Denoiser.load()
     noisy = audio.read_mono(DEMO_CLIP, denoiser.sample_rate)
     clean = audio.read_mono(DEMO_CLEAN, denoiser.sample_rate)
-    engine = _engine()
+    engine = default_engine()
     denoised, seconds = _stream(denoiser, noisy, engine)
     found = {
         "engine": engine,
         "seconds": len(noisy) / denoiser.sample_rate,
-        "si_snr_noisy": _si_snr(noisy, clean),
+        "noisy_si_snr": _si_snr(noisy, clean),
         "si_snr": _si_snr(denoised, clean),
         "microseconds_per_hop": 1e6 * float(np.median(seconds)),
         "network_microseconds": 1e6 * _network_time(denoiser, noisy, engine),
@@ -43,12 +48,6 @@ def run(args) -> int:
     }
     print(json.dumps(found) if args.json else _words(found, denoiser))
     return 0
-
-
-def _engine() -> str:
-    from lrnn.ops.libraries import core_library
-
-    return "native" if core_library()[0] else "numpy"
 
 
 def _stream(denoiser, noisy: np.ndarray, engine: str) -> tuple[np.ndarray, list[float]]:
@@ -133,22 +132,24 @@ def _words(found: dict, denoiser) -> str:
     costs = count(denoiser.program)
     parameters, nonzero = sum(c.parameters for c in costs), sum(c.nonzero for c in costs)
     dense, sparse = sum(c.macs for c in costs), sum(c.macs_weights for c in costs)
-    hop, network, torch_us = found["microseconds_per_hop"], found["network_microseconds"], found["dense_pytorch_microseconds"]
+    hop, network = found["microseconds_per_hop"], found["network_microseconds"]
+    torch_us, budget = found["dense_pytorch_microseconds"], found["hop_microseconds"]
+    before, after = found["noisy_si_snr"], found["si_snr"]
     picture = "" if found["files"][-1].endswith(".png") else "\n  (no picture: pip install matplotlib)"
     return f"""\
-A sparse S5 network, {nonzero:,} of {parameters:,} weights ({dense:,} -> {sparse:,} multiply-accumulates per frame),
-on {found["seconds"]:.1f} s of synthetic speech in noise, {found["hop_microseconds"] / 1000:.0f} ms at a time ({found["engine"]} engine, one thread):
+A sparse S5 network: {nonzero:,} of {parameters:,} weights, {sparse:,} of {dense:,} multiply-accumulates a frame.
+{found["seconds"]:.1f} s of synthetic speech in noise, {budget / 1000:.0f} ms at a time, {found["engine"]} engine:
 
-  SI-SNR                      {found["si_snr_noisy"]:6.1f} dB -> {found["si_snr"]:.1f} dB   (+{found["si_snr"] - found["si_snr_noisy"]:.1f} dB)
-  network, one frame          {network:6.1f} us
-  dense in PyTorch, one frame {torch_us:6.1f} us            ({torch_us / network:.0f}x)
-  whole denoiser, one hop     {hop:6.1f} us            ({found["hop_microseconds"] / hop:.0f}x faster than real time)
-  delay of the sound          {1000 * denoiser.stft.latency / denoiser.sample_rate:6.1f} ms
+  SI-SNR                       {before:6.1f} dB -> {after:.1f} dB   ({after - before:+.1f} dB)
+  network, one frame           {network:6.1f} us
+  dense in PyTorch, one frame  {torch_us:6.1f} us   ({torch_us / network:.0f}x)
+  whole denoiser, one hop      {hop:6.1f} us   ({budget / hop:.0f}x faster than real time)
+  delay of the sound           {1000 * denoiser.stft.latency / denoiser.sample_rate:6.1f} ms
 
 Listen:  {"  ".join(found["files"])}{picture}
 
 Next:
-  lrnn denoise IN.wav OUT.wav --plot P.png        a recording of your own
-  lrnn profile                                    where the weights and the time are
-  lrnn bench stream                               the same ratios, measured with care
-  lrnn fit -c experiments/denoise-mini.yaml       train and prune one yourself"""
+  lrnn denoise IN.wav OUT.wav --plot P.png     a recording of your own
+  lrnn profile                                 where the weights and the time are
+  lrnn bench stream                            the same ratios, measured with care
+  lrnn fit -c experiments/denoise-mini.yaml    train and prune one yourself"""

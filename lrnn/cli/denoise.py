@@ -16,8 +16,7 @@ import numpy as np
 from lrnn.cli.console import progress
 from lrnn.data import audio
 from lrnn.data.denoiser import AlignedStream, Denoiser
-from lrnn.engine import ENGINES
-from lrnn.ops.libraries import core_library
+from lrnn.engine import ENGINES, default_engine
 
 PIPE = "-"
 PCM_RATE = 16000
@@ -68,12 +67,6 @@ def run(args) -> int:
     text = json.dumps(report) if args.json else _sentence(report)
     print(text, file=sys.stderr if args.output == PIPE else sys.stdout)
     return 0
-
-
-def default_engine() -> str:
-    """The fastest engine that runs here."""
-    library, _ = core_library()
-    return "native" if library else "numpy"
 
 
 @dataclass

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import pairwise
 
 from lrnn.cli.console import progress, table
 from lrnn.engine import ENGINES
-
-SNR_EDGES = (-5, 0, 5, 10, 15, 20)
 
 
 def add(commands) -> None:
@@ -40,58 +37,24 @@ def _add_denoise(tasks) -> None:
 def run_denoise(args) -> int:
     """Measure every clip; print means, or one JSON object with si_snr, si_snri, clips and more."""
     from lrnn.data.denoiser import Denoiser
+    from lrnn.data.evaluate import by_snr, scores, summary
     from lrnn.data.ndns import NdnsFolder, find_validation
 
     if args.data is None:
         raise ValueError("no data: expected --data DIR or LRNN_DATA in the environment")
+    folder = find_validation(args.data)
     denoiser = Denoiser.load(args.model)
-    clips = NdnsFolder(find_validation(args.data), sample_rate=denoiser.sample_rate)
-    scores = [
-        (clip.info.snr, *_score(denoiser, clip, args.engine))
-        for clip in progress((clips[i] for i in range(len(clips))), len(clips), "eval")
-    ]
-    summary = _summary(scores)
+    clips = NdnsFolder(folder, sample_rate=denoiser.sample_rate)
+    running = scores(denoiser, (clips[i] for i in range(len(clips))), args.engine)
+    found = list(progress(running, len(clips), "eval"))
+    total, bins = summary(found), by_snr(found)
     if args.json:
-        print(json.dumps({"task": "denoise", "engine": args.engine, **summary, "by_snr": _by_snr(scores)}))
+        print(json.dumps({"task": "denoise", "engine": args.engine, **total, "by_snr": bins}))
         return 0
     print(
-        f"{summary['clips']} clips: SI-SNR {summary['noisy_si_snr']:.2f} dB -> {summary['si_snr']:.2f} dB, "
-        f"SI-SNRi {summary['si_snri']:+.2f} dB; {summary['worse']} made worse\n"
+        f"{total['clips']} clips: SI-SNR {total['noisy_si_snr']:.2f} dB -> {total['si_snr']:.2f} dB, "
+        f"SI-SNRi {total['si_snri']:+.2f} dB; {total['worse']} made worse\n"
     )
-    rows = [
-        [b["snr"], str(b["clips"]), f"{b['si_snr']:.2f}", f"{b['si_snri']:+.2f}"] for b in _by_snr(scores)
-    ]
+    rows = [[b["snr"], str(b["clips"]), f"{b['si_snr']:.2f}", f"{b['si_snri']:+.2f}"] for b in bins]
     print(table(rows, ["mixed at (dB)", "clips", "SI-SNR (dB)", "SI-SNRi (dB)"]))
     return 0
-
-
-def _score(denoiser, clip, engine: str) -> tuple[float, float]:
-    """SI-SNR of the noisy and of the denoised clip in dB."""
-    import torch
-
-    from lrnn.data.metrics import si_snr
-
-    if engine == "torch":
-        estimate = denoiser.offline(clip.noisy)
-    else:
-        estimate = torch.from_numpy(denoiser.denoise(clip.noisy.numpy(), denoiser.sample_rate, engine))
-    return si_snr(clip.noisy, clip.clean).item(), si_snr(estimate, clip.clean).item()
-
-
-def _summary(scores: list[tuple[float, float, float]]) -> dict:
-    """Means over clips of (mixing SNR, SI-SNR before, SI-SNR after)."""
-    n = len(scores)
-    noisy, cleaned = sum(s[1] for s in scores) / n, sum(s[2] for s in scores) / n
-    worse = sum(s[2] < s[1] for s in scores)
-    return {"clips": n, "si_snr": cleaned, "si_snri": cleaned - noisy, "noisy_si_snr": noisy, "worse": worse}
-
-
-def _by_snr(scores: list[tuple[float, float, float]]) -> list[dict]:
-    """The summary by bins of mixing SNR; clips whose name does not tell it, and empty bins, are left out."""
-    bins = []
-    for low, high in pairwise(SNR_EDGES):
-        last = high == SNR_EDGES[-1]
-        inside = [s for s in scores if low <= s[0] < high or (last and s[0] == high)]
-        if inside:
-            bins.append({"snr": f"{low} to {high}", **_summary(inside)})
-    return bins

@@ -7,7 +7,17 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("torch", "triton", "lightning", "numpy", "safetensors", "soundfile", "soxr", "matplotlib", "onnxruntime")
+PACKAGES = (
+    "torch",
+    "triton",
+    "lightning",
+    "numpy",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "matplotlib",
+    "onnxruntime",
+)
 
 
 def add(commands) -> None:

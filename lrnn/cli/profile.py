@@ -12,11 +12,19 @@ from lrnn.cli.console import table
 
 def add(commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("profile", help="parameters, density, activity, MACs, bytes and time of each node")
-    parser.add_argument("model", metavar="M", nargs="?", help="a program (.lrnn); default: the shipped denoiser")
-    parser.add_argument("--data", metavar="FILE", help="audio for a denoiser, .npy frames (T, width) for another program")
+    parser = commands.add_parser(
+        "profile", help="parameters, density, activity, MACs, bytes and time of each node"
+    )
+    parser.add_argument(
+        "model", metavar="M", nargs="?", help="a program (.lrnn); default: the shipped denoiser"
+    )
+    parser.add_argument(
+        "--data", metavar="FILE", help="audio for a denoiser, .npy frames (T, width) for another program"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--plot", metavar="P.png", help="draw MACs per node: all, nonzero weights, nonzero inputs too")
+    parser.add_argument(
+        "--plot", metavar="P.png", help="draw MACs per node: all, nonzero weights, nonzero inputs too"
+    )
     parser.set_defaults(run=run)
 
 
@@ -57,12 +65,25 @@ def _frames(program, path: str | None) -> np.ndarray | None:
         return None
     frames = np.load(path, allow_pickle=False)
     if frames.ndim != 2 or frames.shape[1] != program.input_width:
-        raise ValueError(f"{path}: found an array of shape {frames.shape}, expected (frames, {program.input_width})")
+        raise ValueError(
+            f"{path}: found an array of shape {frames.shape}, expected (frames, {program.input_width})"
+        )
     return frames
 
 
 def _table(report) -> str:
-    header = ["node", "op", "parameters", "density", "input activity", "MACs", "x weights", "x activity", "bytes", "ns"]
+    header = [
+        "node",
+        "op",
+        "parameters",
+        "density",
+        "input activity",
+        "MACs",
+        "x weights",
+        "x activity",
+        "bytes",
+        "ns",
+    ]
     rows = [
         [
             n.name,

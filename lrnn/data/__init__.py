@@ -1,5 +1,7 @@
 """Audio in and out: files, corpora, mixing, the denoiser's front end, and metrics.
 
-Readers and mixers: audio, sources, mix, ndns, synthetic. Front end: stft (whole clips), stft_stream (sample
-by sample). A Program with its front end around it: denoiser. Metrics: metrics.
+Files: audio (reading, writing, resampling), spectrogram (pictures).
+Corpora: sources and mix (recordings mixed on the fly), ndns (ready mixtures), synthetic (made of nothing).
+Front end: stft (whole clips), stft_stream (hop by hop), denoiser (both around a Program).
+Metrics: metrics.
 """

@@ -65,6 +65,12 @@ class Stft:
         """Frames of a clip of this many samples: every sample is covered (480,000 samples make 3751)."""
         return -(-n_samples // self.hop) + 1
 
+    def taper(self, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
+        """The window's samples, (n_fft,)."""
+        if self.window == "boxcar":
+            return torch.ones(self.n_fft, dtype=dtype, device=device)
+        return torch.hann_window(self.n_fft, periodic=True, dtype=dtype, device=device).sqrt()
+
     def analyse(self, audio: Tensor) -> Tensor:
         """Spectra of whole clips.
 
@@ -84,7 +90,7 @@ class Stft:
             pad(flat, (half, half + tail)),
             self.n_fft,
             self.hop,
-            window=self._window(flat),
+            window=self.taper(flat.dtype, flat.device),
             center=False,
             return_complex=True,
         )  # (B, F, T)
@@ -109,16 +115,10 @@ class Stft:
         if length == 0:
             return X.real.new_zeros(*X.shape[:-2], 0)
         flat = X.reshape(X.shape[:-2].numel(), *X.shape[-2:]).transpose(1, 2) * self.n_fft
-        window = self._window(flat.real)
+        window = self.taper(flat.real.dtype, flat.device)
         covered = length + -length % self.hop
         audio = torch.istft(flat, self.n_fft, self.hop, window=window, center=True, length=covered)
         return audio[:, :length].reshape(*X.shape[:-2], length)
-
-    def _window(self, like: Tensor) -> Tensor:
-        options = {"dtype": like.dtype, "device": like.device}
-        if self.window == "boxcar":
-            return torch.ones(self.n_fft, **options)
-        return torch.hann_window(self.n_fft, periodic=True, **options).sqrt()
 
     def to_meta(self) -> dict:
         """The front end as a Program's meta["frontend"] holds it."""

@@ -1,8 +1,8 @@
 """The front end's transform hop by hop, in numpy: the same frames and the same samples as lrnn.data.stft.
 
 Frame t needs the samples up to `hop * t + n_fft / 2`; the hop that brings the last of them makes the frame.
-Frame t in turn finishes the samples up to `hop * (t + 1) - n_fft / 2`, which is where the delay of `n_fft -
-hop` samples comes from.
+Frame t in turn finishes the samples up to `hop * (t + 1) - n_fft / 2`: hence the delay of
+`n_fft - hop` samples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class StreamingStft:
     def __init__(self, stft: Stft):
         self._stft = stft
         self._overlap = stft.n_fft // stft.hop
-        self._window = (window(stft) / stft.n_fft).astype(np.float32)
+        self._window = (stft.taper() / stft.n_fft).float().numpy()
         self.reset()
 
     def reset(self) -> None:
@@ -44,9 +44,8 @@ class StreamingStft:
         count = len(hops) - len(self._past)
         skipped = min(self._missing, count)
         self._missing -= skipped
-        frames = np.concatenate(
-            [hops[j + skipped : j + count] for j in range(self._overlap)], axis=1
-        )  # (T, n_fft)
+        shifted = [hops[j + skipped : j + count] for j in range(self._overlap)]
+        frames = np.concatenate(shifted, axis=1)  # (T, n_fft)
         self._past = hops[count:]
         return np.fft.rfft(frames * self._window).astype(np.complex64, copy=False)
 
@@ -60,29 +59,28 @@ class StreamingIstft:
 
     def __init__(self, stft: Stft):
         self._stft = stft
-        self._window = (window(stft) * stft.n_fft).astype(np.float32)
         self._overlap = stft.n_fft // stft.hop
-        squares = (window(stft) ** 2).reshape(
-            self._overlap, stft.hop
-        )  # row j: what a frame adds j hops after its start
-        envelope = squares.cumsum(
-            0
-        )  # row t: the sum where frame t is the newest, until the rows are complete
-        envelope[: self._overlap // 2] = np.inf  # before the clip's first sample: x / inf makes silence
-        self._envelope = envelope.astype(np.float32)
-        self._squares = squares.astype(np.float32)
+        self._window = (stft.taper() * stft.n_fft).float().numpy()
+        # Row j of the squares is what a frame adds to the sum j hops after its start. Row t of the envelope
+        # divides the hop that frame t finishes; the last row serves all later frames.
+        squares = stft.taper().square().reshape(self._overlap, stft.hop)
+        self._squares = squares.float().numpy()
+        self._envelope = squares.cumsum(0).float().numpy()
+        self._envelope[: self._overlap // 2] = np.inf  # before the clip's first sample: x / inf makes silence
         self.reset()
 
     def reset(self) -> None:
         """Forget all spectra: the next one is the first of a clip."""
         self._begun = np.zeros(
             (self._overlap - 1, self._stft.hop), np.float32
-        )  # hops that later frames will add to
+        )  # later frames add to these hops
         self._seen = 0  # frames, as far as the envelope depends on their number
 
     def push(self, X: np.ndarray) -> np.ndarray:
-        """Take spectra (T, F) complex64; return the T hops they finish, (T hop,) float32; zeros before the
-        clip's first sample."""
+        """Take spectra (T, F) complex64; return the T hops they finish, (T hop,) float32.
+
+        The first frames of a clip finish hops that lie before its first sample: these are zeros.
+        """
         hop, overlap, count = self._stft.hop, self._overlap, len(X)
         frames = np.fft.irfft(X, self._stft.n_fft).astype(np.float32, copy=False) * self._window
         frames = frames.reshape(count, overlap, hop)
@@ -102,10 +100,3 @@ class StreamingIstft:
         for i in range(max(0, half - self._seen), half - 1):  # a very short clip's first hops lie before it
             envelope[i] = self._squares[i + 1 : i + 1 + self._seen].sum(0)
         return (self._begun[: half - 1] / envelope).reshape(-1)
-
-
-def window(stft: Stft) -> np.ndarray:
-    """The window in float64, (n_fft,)."""
-    if stft.window == "boxcar":
-        return np.ones(stft.n_fft)
-    return np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(stft.n_fft) / stft.n_fft))

@@ -7,10 +7,16 @@ one.
 from __future__ import annotations
 
 from lrnn.engine.stream import Stream
+from lrnn.ops.libraries import core_library
 
-__all__ = ["ENGINES", "Stream", "open_stream"]
+__all__ = ["ENGINES", "Stream", "default_engine", "open_stream"]
 
 ENGINES = ("native", "numpy", "torch")
+
+
+def default_engine() -> str:
+    """The fastest engine that runs here: "native" where it is built, else "numpy"."""
+    return "native" if core_library()[0] else "numpy"
 
 
 def open_stream(program, engine: str = "native") -> Stream:

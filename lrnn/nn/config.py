@@ -53,14 +53,15 @@ class S5BlockConfig:
         d_model: width H of the residual stream.
         d_state: real state size S; with conjugate symmetry S/2 complex states are kept.
         blocks: J, HiPPO blocks on the diagonal of the state matrix.
-        relu: "none" is GELU everywhere; "parts" is ReLU as activation, after the residual and on the real and imaginary part
-            of the state; "pair" the same with the paper's rule on the state, which keeps or drops the whole complex number.
-        glu: "half1" x1 * sigmoid(W2 x1), "half2" y * sigmoid(W2 x1), "full" W1 x1 * sigmoid(W2 x1), "none" x1, where y is the
-            S5's output and x1 its activation.
+        relu: "none" is GELU everywhere; "parts" is ReLU as activation, after the residual and on the real and
+            imaginary part of the state; "pair" the same with the paper's rule on the state, which keeps or
+            drops the whole complex number.
+        glu: "half1" x1 * sigmoid(W2 x1), "half2" y * sigmoid(W2 x1), "full" W1 x1 * sigmoid(W2 x1), "none"
+            x1, where y is the S5's output and x1 its activation.
         norm: "batch" (over batch and time), "frozen_batch" (running statistics even in training) or "layer".
         prenorm: normalise before the S5, else after the residual.
         dropout: probability; one mask per sequence, shared over time.
-        norm_momentum: weight of the newest batch in the running statistics (PyTorch's sense; 1 - the paper's).
+        norm_momentum: weight of the newest batch in the running statistics, as in PyTorch (1 - the paper's).
     """
 
     d_model: int = 192
@@ -102,7 +103,7 @@ class SequenceModelConfig(S5BlockConfig):
     Args:
         d_in, d_out: numbers per frame in and out (classes, for classification).
         n_layers: blocks.
-        head: "regression" decodes every frame, "classification" pools over time and returns log-probabilities.
+        head: "regression" decodes every frame, "classification" pools over time and gives log-probabilities.
         pooling: "mean" over time, or the "last" frame.
         input_exponent: e rounds the input to multiples of 2^-e (the paper's quant_input); None leaves it.
     """
@@ -123,7 +124,7 @@ class SequenceModelConfig(S5BlockConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
 
     def scaled(self, k: float) -> SequenceModelConfig:
-        """Width factor k of the paper: blocks of the same size, k times as many (SPEC of main.py's dim_scale)."""
+        """Width factor k of the paper: blocks of the same size, k times as many (its dim_scale)."""
         blocks = int(self.blocks * k)
         if blocks < 1:
             raise ValueError(f"k is {k}, expected at least 1/{self.blocks}, one block")

@@ -1,4 +1,4 @@
-"""Initialisation of S5: HiPPO-LegS eigenvalues and the projections of B and C (S5, Smith et al. 2023; the paper's ssm_init)."""
+"""Initialisation of S5: HiPPO-LegS eigenvalues and the projections of B and C (S5, Smith et al. 2023)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TRUNCATED_STD = 0.87962566103423978
 
 
 def legs_normal_part(n: int) -> Tensor:
-    """Normal part of the HiPPO-LegS matrix, (n, n) float64: LegS + q q^T with q_i = sqrt(i + 1/2); its diagonal is -1/2."""
+    """Normal part of the HiPPO-LegS matrix, (n, n) float64: LegS + q q^T, q_i = sqrt(i + 1/2)."""
     i = torch.arange(n, dtype=torch.float64)
     p = torch.sqrt(1 + 2 * i)
     legs = -(torch.tril(torch.outer(p, p)) - torch.diag(i))
@@ -74,8 +74,9 @@ def init_b(d_model: int, Vinv: Tensor) -> Tensor:
 def init_c(kind: str, d_model: int, V: Tensor) -> Tensor:
     """Initial C (H, P, 2).
 
-    `lecun_normal` has fan-in H S (jax reads the first axis as a receptive field), `trunc_standard_normal` is LeCun normal per
-    row with fan-in S despite its name, `complex_normal` has parts of variance 1/2 and no projection.
+    `lecun_normal` has fan-in H S (jax reads the first axis as a receptive field), `trunc_standard_normal` is
+    LeCun normal per row with fan-in S despite its name, `complex_normal` has parts of variance 1/2 and no
+    projection.
     """
     s, p = V.shape
     if kind == "complex_normal":

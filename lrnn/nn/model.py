@@ -18,8 +18,8 @@ class SequenceModel(nn.Module):
     Args:
         config: see SequenceModelConfig.
 
-    State: a tuple with one (B, P) complex tensor per block; with mean pooling a last entry (B, H + 1) holds the sum of the frames
-    so far and their number.
+    State: a tuple with one (B, P) complex tensor per block; with mean pooling a last entry (B, H + 1) holds
+    the sum of the frames so far and their number.
     """
 
     def __init__(self, config: SequenceModelConfig):
@@ -43,8 +43,8 @@ class SequenceModel(nn.Module):
             reset: (B, T) bool, True where a new sequence starts.
 
         Returns:
-            Regression: y (B, T, d_out). Classification: log-probabilities (B, d_out) of the sequence that ends the stretch.
-            Second, the state after the last frame.
+            Regression: y (B, T, d_out). Classification: log-probabilities (B, d_out) of the sequence that
+            ends the stretch. Second, the state after the last frame.
         """
         state = self._check(x, state)
         if self.config.input_exponent is not None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 class BatchNorm(nn.Module):
     """Normalises the last axis over all others: x (..., H) -> (..., H).
 
-    Departs from nn.BatchNorm1d as the paper's code (flax) does: the running variance is the biased one, and time is the
-    second-to-last axis. `frozen` uses the running statistics even in training and never updates them.
+    Departs from nn.BatchNorm1d as the paper's code (flax) does: the running variance is the biased one, and
+    time is the second-to-last axis. `frozen` uses the running statistics even in training and never updates
+    them.
 
     Args:
         d: width H.

@@ -2,8 +2,8 @@
 
     h[t] = lambda_bar h[t-1] + B_bar x[t]          y[t] = 2 Re(C relu(h[t])) + D x[t]
 
-Complex numbers live between the two matrix products only: B_bar and C are applied as real matrices of interleaved (re, im)
-rows and columns, so that every product is one real GEMM.
+Complex numbers live between the two matrix products only: B_bar and C are applied as real matrices of
+interleaved (re, im) rows and columns, so that every product is one real GEMM.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ class S5(nn.Module):
         d_model: width H of input and output.
         d_state: real state size S. With conjugate symmetry P = S/2 complex states are kept, else P = S.
         blocks: HiPPO blocks on the diagonal of the state matrix; S/blocks is each block's size.
-        relu: ReLU between the state and C: "none"; "parts", on real and imaginary part; "pair", the paper's rule, which keeps the
-            whole number where re > 0 (or re = 0 and im > 0) and jumps where the real part changes sign.
+        relu: ReLU between the state and C: "none"; "parts", on real and imaginary part; "pair", the paper's
+            rule, which keeps the whole number where re > 0 (or re = 0 and im > 0) and jumps where the real
+            part changes sign. With options.bidirectional "pair" leaves the backward states alone, as the
+            paper's code does.
         options: the rest, see S5Options.
 
-    Parameters: Lambda_re, Lambda_im, log_step (P,), B (P, H, 2), C (H, P, 2), D (H,); with options.bidirectional C is (H, 2P, 2).
+    Parameters: Lambda_re, Lambda_im, log_step (P,), B (P, H, 2), C (H, P, 2), D (H,); with
+    options.bidirectional C is (H, 2P, 2).
     """
 
     def __init__(
@@ -64,7 +67,8 @@ class S5(nn.Module):
         """lambda_bar (P,) and gain (P,), complex: B_bar = gain[:, None] * B.
 
         Zero-order hold: lambda_bar = exp(Lambda dt), gain = (lambda_bar - 1) / Lambda. Bilinear:
-        lambda_bar = (1 + Lambda dt / 2) / (1 - Lambda dt / 2), gain = dt / (1 - Lambda dt / 2). Always in float32 or wider.
+        lambda_bar = (1 + Lambda dt / 2) / (1 - Lambda dt / 2), gain = dt / (1 - Lambda dt / 2). Always in
+        float32 or wider.
         """
         re, im, log_step = (_at_least_float32(p) for p in (self.Lambda_re, self.Lambda_im, self.log_step))
         if self.options.clip_eigs:
@@ -83,7 +87,7 @@ class S5(nn.Module):
         return torch.view_as_real(B_bar).transpose(1, 2).flatten(0, 1)
 
     def output_matrix(self) -> Tensor:
-        """C as a real matrix (H, 2P): Re(C h) = sum over states of C_re h_re - C_im h_im, doubled under conjugate symmetry."""
+        """C as a real matrix (H, 2P): Re(C h) = sum of C_re h_re - C_im h_im, twice that with conj_sym."""
         C = _at_least_float32(self.C)
         scale = 2.0 if self.options.conj_sym else 1.0
         return (C * C.new_tensor([scale, -scale])).flatten(1)
@@ -104,9 +108,10 @@ class S5(nn.Module):
         return y + self.D * x, h_last
 
     def states(self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None):
-        """What C reads: the states after their ReLU as (re, im) parts (B, T, P, 2), and the last state before it (B, P).
+        """What C reads: the states after their ReLU, as (re, im) parts.
 
-        With options.bidirectional the backward states follow the forward ones, (B, T, 2P, 2). Arguments as in `forward`.
+        Arguments as in `forward`. Returns parts (B, T, P, 2), with options.bidirectional (B, T, 2P, 2), the
+        backward states after the forward ones; and the last state (B, P), which no ReLU touched.
         """
         self._check(x, state)
         lambda_bar, gain = self.discretize()
@@ -135,15 +140,15 @@ class S5(nn.Module):
         if self.options.bidirectional:
             raise ValueError("state was given to a bidirectional S5, whose backward half cannot carry one")
         if state.shape != (x.shape[0], self.n_states):
-            raise ValueError(
-                f"state has shape {tuple(state.shape)}, expected (batch, states) = {(x.shape[0], self.n_states)}"
-            )
+            expected = (x.shape[0], self.n_states)
+            raise ValueError(f"state has shape {tuple(state.shape)}, expected (batch, states) = {expected}")
         if not state.is_complex():
             raise TypeError(f"state has dtype {state.dtype}, expected a complex type")
 
     def extra_repr(self) -> str:
         """Sizes and what departs from the defaults."""
-        return f"{self.d_model}, {self.d_state}, blocks={self.blocks}, relu={self.relu!r}, options={self.options}"
+        sizes = f"{self.d_model}, {self.d_state}, blocks={self.blocks}"
+        return f"{sizes}, relu={self.relu!r}, options={self.options}"
 
 
 def check_frames(x: Tensor, width: int) -> None:

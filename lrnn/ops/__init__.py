@@ -1,4 +1,4 @@
-"""The operators, one file each: schema, fake, autograd, autocast and dispatch. Only this package names backends."""
+"""The operators, one file each: schema, fake, autograd, autocast, dispatch. Only here are backends named."""
 
 from lrnn.ops.libraries import backends, core_library
 from lrnn.ops.scan import scan

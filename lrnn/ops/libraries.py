@@ -1,4 +1,4 @@
-"""Finds the two compiled libraries: `_C`, kernels for the dispatcher, and `_core`, the torch-free engine with a C ABI.
+"""Finds the compiled libraries: `_C`, kernels for the dispatcher, and `_core`, the engine with its C ABI.
 
 Both stand beside the package and both may be missing: a build without a compiler leaves them out.
 """
@@ -23,7 +23,7 @@ def _find(stem: str) -> Path | None:
 
 
 def _isa(library: Path) -> str:
-    """Name of the instruction set this library runs; ValueError where LRNN_ISA names one that cannot be had."""
+    """Name of the instruction set this library runs; ValueError where LRNN_ISA names one it cannot."""
     handle = ctypes.CDLL(str(library))
     for name in ("lrnn_isa", "lrnn_isa_error"):
         getattr(handle, name).restype = ctypes.c_char_p
@@ -35,7 +35,7 @@ def _isa(library: Path) -> str:
 
 @functools.cache
 def load_op_library() -> tuple[Path | None, str]:
-    """Load `_C`, whose kernels then serve CPU tensors. Returns its path and "", or None and why it is not live."""
+    """Load `_C`, whose kernels then serve CPU tensors. Returns its path and "", or None and why not."""
     path = _find("_C")
     if path is None:
         return None, f"no compiled op library in {_PACKAGE}; {_BUILD}"
@@ -49,7 +49,7 @@ def load_op_library() -> tuple[Path | None, str]:
 
 @functools.cache
 def core_library() -> tuple[Path | None, str]:
-    """Find `_core`, which the native engine opens. Returns its path and "", or None and why it cannot be had."""
+    """Find `_core`, which the native engine opens. Returns its path and "", or None and why not."""
     path = _find("_core")
     if path is None:
         return None, f"no compiled engine in {_PACKAGE}; {_BUILD}"
@@ -70,14 +70,12 @@ def triton_problem() -> str:
 
 
 def backends() -> dict[str, str]:
-    """For each backend "live: ..." or "off: ..." with the reason: `cpu` ops, the native `engine` and `cuda` ops."""
+    """For `cpu` ops, the native `engine` and `cuda` ops: "live: ..." or "off: ..." with the reason."""
     ops, no_ops = load_op_library()
     core, no_core = core_library()
     no_triton = triton_problem()
     return {
         "cpu": f"live: C++, {_isa(ops)}" if ops else f"off: reference loops instead; {no_ops}",
-        "engine": f"live: C++, {_isa(core)}"
-        if core
-        else f"off: numpy and torch executors instead; {no_core}",
+        "engine": f"live: C++, {_isa(core)}" if core else f"off: numpy or torch instead; {no_core}",
         "cuda": f"off: {no_triton}" if no_triton else "live: Triton",
     }

@@ -1,7 +1,7 @@
 """`lrnn.scan`, the recurrence all layers stand on: h[t] = a[t] * h[t-1] + b[t].
 
-The op is opaque to autograd, torch.compile and torch.export. CPU tensors run C++ where `_C` is built, CUDA tensors
-Triton, and anything else the reference loop.
+The op is opaque to autograd, torch.compile and torch.export. CPU tensors run C++ where `_C` is built, CUDA
+tensors Triton, and anything else the reference loop.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ def scan(
         a: (B, T, N), or (N,) where it is constant in time (never expanded). Real, or complex where b is.
         b: (B, T, N), real or complex.
         h0: (B, N), the state before the first step; None is zeros.
-        reset: (B, T) bool; reset[t] cuts the edge from t-1 to t (from h0 where t = 0), so that h[t] = b[t]: a packed
-            sequence starts there.
-        reverse: run from T-1 down, h[t] = a[t] * h[t+1] + b[t], from h0 at the far end; reset cuts the same edges.
+        reset: (B, T) bool; reset[t] cuts the edge from t-1 to t (from h0 where t = 0), so that h[t] = b[t]: a
+            packed sequence starts there.
+        reverse: run from T-1 down, h[t] = a[t] * h[t+1] + b[t], from h0 beyond the end; reset cuts the same
+            edges.
 
     Returns:
-        h (B, T, N) in b's dtype, and the state after the last step travelled, h_last (B, N): h[:, -1], or h[:, 0] in
-        reverse, and h0 where T = 0. float16 and bfloat16 are accumulated in float32 and h_last stays float32, so that a
-        sequence cut anywhere, with h_last carried into the next call as h0, gives what the whole gives. (In reverse the
-        edge that reset[:, 0] cuts lies beyond this call: the caller zeroes what it carries across.)
+        h (B, T, N) in b's dtype, and the state after the last step travelled, h_last (B, N): h[:, -1], or
+        h[:, 0] in reverse, and h0 where T = 0. float16 and bfloat16 are accumulated in float32 and h_last
+        stays float32, so that a sequence split anywhere, with h_last carried into the next call as h0,
+        gives what the whole gives. (In reverse the edge that reset[:, 0] cuts lies beyond this call: a
+        caller who carries on zeroes h_last there.)
 
     Raises:
         TypeError: a dtype that does not fit.
@@ -96,7 +98,7 @@ load_op_library()
 
 
 def _cuda_kernels():
-    """The Triton kernels, imported at first use; the reference loop, with a warning, where there is no Triton."""
+    """The Triton kernels, imported at first use; where there is no Triton the reference, with a warning."""
     problem = triton_problem()
     if problem:
         warnings.warn(f"lrnn.scan runs its slow reference loop on this device: {problem}", stacklevel=4)
@@ -139,9 +141,7 @@ def _backward(ctx, grad_h, grad_last):
 
 
 def _no_double_backward(ctx, *grads):
-    raise RuntimeError(
-        "lrnn.scan has no second derivative: its backward pass was differentiated (create_graph=True)"
-    )
+    raise RuntimeError("lrnn.scan has no second derivative: its backward pass was itself differentiated")
 
 
 torch.library.register_autograd("lrnn::scan", _backward, setup_context=_save)

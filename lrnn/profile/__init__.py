@@ -1,4 +1,4 @@
-"""What a Program costs: counts (parameters, multiply-accumulates, bytes), measured activity, measured time."""
+"""What a Program costs: parameters, multiply-accumulates, bytes; activity and time as measured."""
 
 from lrnn.profile.count import NodeCost, count
 

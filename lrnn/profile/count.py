@@ -1,8 +1,8 @@
 """Parameters, multiply-accumulates and bytes of each node of a Program, and the activity measured on data.
 
-One rule of counting for the whole project: a matrix counts rows x columns; the real-input complex B_bar (2P, H) and the
-real-output C (H, 2P) thereby count 2PH each, the complex diagonal recurrence 4P, an affine map or a product its width. Everything
-else (activations, norms, sums) counts nothing.
+One rule of counting for the whole project: a matrix counts rows x columns; the real-input complex B_bar
+(2P, H) and the real-output C (H, 2P) thereby count 2PH each, the complex diagonal recurrence 4P, an affine
+map or a product its width. Everything else (activations, norms, sums) counts nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NodeCost:
         parameters: numbers it holds; `nonzero` of them are not zero.
         macs: multiply-accumulates with every weight counted.
         macs_weights: those whose weight is not zero.
-        macs_effective: those whose weight and measured input are not zero, mean over the frames of the data; None unmeasured.
+        macs_effective: those whose weight and measured input are not zero, mean over frames; None unmeasured.
         activity: fraction of the node's input that is not zero, measured; None unmeasured.
         bytes: the node's tensors as the native engine holds them; None where the engine is not there to say.
         nanoseconds: measured time per frame in the native engine; None unmeasured.
@@ -65,7 +65,9 @@ def _values(program: Program, inputs: np.ndarray) -> dict[str, np.ndarray]:
     from lrnn.program.torch_executor import TorchExecutor
 
     if inputs.ndim != 2 or not len(inputs):
-        raise ValueError(f"inputs has shape {inputs.shape}, expected (frames, {program.input_width}) with frames > 0")
+        raise ValueError(
+            f"inputs has shape {inputs.shape}, expected (frames, {program.input_width}) with frames > 0"
+        )
     with torch.inference_mode():
         values, _ = TorchExecutor(program).trace(torch.from_numpy(np.asarray(inputs, np.float32))[None])
     return {name: value[0].numpy() for name, value in values.items()}

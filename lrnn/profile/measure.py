@@ -29,16 +29,28 @@ class Report:
     def total(self) -> dict:
         """Sums over the nodes; None where no node was measured."""
         sums: dict = {}
-        for name in ("parameters", "nonzero", "macs", "macs_weights", "macs_effective", "bytes", "nanoseconds"):
+        for name in (
+            "parameters",
+            "nonzero",
+            "macs",
+            "macs_weights",
+            "macs_effective",
+            "bytes",
+            "nanoseconds",
+        ):
             found = [getattr(n, name) for n in self.nodes if getattr(n, name) is not None]
             sums[name] = sum(found) if found else None
         return {**sums, "density": sums["nonzero"] / sums["parameters"] if sums["parameters"] else None}
 
     def notes(self) -> str:
         """How to read the table."""
-        activity = f"input activity: nonzero inputs, mean of {self.frames} frames" if self.frames else "no data: activity unmeasured"
+        activity = (
+            f"input activity: nonzero inputs, mean of {self.frames} frames"
+            if self.frames
+            else "no data: activity unmeasured"
+        )
         return (
-            f"MACs per frame: all, x weights: nonzero weights only, x activity: nonzero inputs too. {activity}.\n"
+            f"MACs per frame; x weights: nonzero weights only; x activity: nonzero inputs too. {activity}.\n"
             f"bytes and ns per frame: {self.engine}; a fused node's time stands at the last of its nodes."
         )
 
@@ -58,7 +70,9 @@ def profile(program: Program, frames: np.ndarray | None = None) -> Report:
     return Report(nodes, 0 if frames is None else len(frames), engine)
 
 
-def _with_engine(program: Program, nodes: list[NodeCost], frames: np.ndarray | None) -> tuple[list[NodeCost], str]:
+def _with_engine(
+    program: Program, nodes: list[NodeCost], frames: np.ndarray | None
+) -> tuple[list[NodeCost], str]:
     from lrnn.engine.native import NativeStream
 
     stream = NativeStream(program)
@@ -67,6 +81,7 @@ def _with_engine(program: Program, nodes: list[NodeCost], frames: np.ndarray | N
     seconds = stream.profile(_REPEATS)
     held = stream.engine.bytes()
     measured = [
-        replace(n, bytes=held.get(n.name), nanoseconds=1e9 * seconds[n.name] if n.name in seconds else None) for n in nodes
+        replace(n, bytes=held.get(n.name), nanoseconds=1e9 * seconds[n.name] if n.name in seconds else None)
+        for n in nodes
     ]
     return measured, f"native engine, {stream.engine.isa}"

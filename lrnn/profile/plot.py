@@ -22,7 +22,9 @@ def plot_macs(report: Report, path: str | os.PathLike) -> None:
     axes.barh(rows, [n.macs for n in nodes], color="#d8d8d8", label="all weights")
     axes.barh(rows, [n.macs_weights for n in nodes], color="#6a9fd4", label="nonzero weights")
     if all(n.macs_effective is not None for n in nodes):
-        axes.barh(rows, [n.macs_effective for n in nodes], color="#1b4f8a", height=0.4, label="nonzero inputs too")
+        axes.barh(
+            rows, [n.macs_effective for n in nodes], color="#1b4f8a", height=0.4, label="nonzero inputs too"
+        )
     axes.set_yticks(rows, [n.name for n in nodes])
     axes.invert_yaxis()
     axes.set_xscale("log")

@@ -1,8 +1,10 @@
 """`lrnn bench scan`: lrnn.scan beside the best forms of pure PyTorch, forward and backward, as ratios.
 
-All forms run in one process, interleaved, and only after they gave the reference's result. What is timed includes the
-allocation of the outputs. Bandwidth counts each array once: b and h (and a, where it varies) forward; the gradients of h
-and b and h itself (and a and its gradient) backward.
+All forms run in one process, interleaved, and only after they gave the reference's result. What is timed
+includes the allocation of the outputs: beyond some 32 MB the system hands out fresh pages each time, which
+can cost more than the scan (THP_MEM_ALLOC_ENABLE=1 makes torch ask for large pages). Bandwidth counts each
+array once: b and h, and a varying a, forward; both gradients and h, and a varying a and its gradient,
+backward.
 """
 
 from __future__ import annotations

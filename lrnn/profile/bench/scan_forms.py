@@ -1,7 +1,7 @@
 """The scan in pure PyTorch, in every form worth measuring: what `lrnn bench scan` compares against.
 
-Each takes a (B, T, N), or (N,) where constant, and b (B, T, N), and returns h (B, T, N). Cumulative sums in log space are
-left out: they are NaN for |a| < 0.97 at T = 1000.
+Each takes a (B, T, N), or (N,) where constant, and b (B, T, N), and returns h (B, T, N). Cumulative sums in
+log space are left out: they are NaN for |a| < 0.97 at T = 1000.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def odd_even(a: Tensor, b: Tensor) -> Tensor:
 
 
 def chunked(a: Tensor, b: Tensor, chunk: int = 64) -> Tensor:
-    """Constant `a` only: every chunk as one triangular matrix product per channel, then a loop over the chunks' ends."""
+    """Constant `a` only: a triangular matrix product per channel and chunk, a loop over the chunks' ends."""
     batch, length, width = b.shape
     chunks = -(-length // chunk)
     padded = torch.nn.functional.pad(b, (0, 0, 0, chunks * chunk - length))

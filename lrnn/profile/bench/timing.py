@@ -1,4 +1,4 @@
-"""Interleaved timing: all subjects in one process, round after round, so that a busy machine is equally unfair to each."""
+"""Interleaved timing: all subjects in one process, round by round: a busy machine is unfair to all alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call over the rounds: the median, which a reader may expect, and the minimum, which noise spares."""
+    """Seconds per call over the rounds: the median, to be expected, and the minimum, spared by noise."""
 
     median: float
     minimum: float
@@ -39,9 +39,12 @@ def interleaved(
         subjects: functions without arguments, each called once beforehand to warm up.
         rounds: most rounds.
         budget: seconds after which no new round starts; at least two are made.
-        chunk: a subject faster than this many seconds is repeated within a round until it takes about so long.
+        chunk: a subject faster than this many seconds is repeated within a round to take about so long.
     """
-    repeats = {name: max(1, round(chunk / max(_seconds(call, 1), 1e-9))) for name, call in warmed(subjects)}
+    repeats = {}
+    for name, call in subjects.items():
+        call()  # nobody times the first one
+        repeats[name] = max(1, round(chunk / max(_seconds(call, 1), 1e-9)))
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     start = time.perf_counter()
     with _no_garbage_collection():
@@ -51,13 +54,6 @@ def interleaved(
             for name, call in subjects.items():
                 samples[name].append(_seconds(call, repeats[name]) / repeats[name])
     return {name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()}
-
-
-def warmed(subjects: Mapping[str, Callable[[], object]]) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The subjects, each after a first call that nobody times."""
-    for name, call in subjects.items():
-        call()
-        yield name, call
 
 
 def _seconds(call: Callable[[], object], repeats: int) -> float:
@@ -80,7 +76,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def torch_threads(count: int, *, pin: bool = False) -> Iterator[None]:
-    """Give torch this many threads for the while; with `pin`, keep this thread on one core where the system can."""
+    """Give torch this many threads for the while; with `pin`, hold this thread on one core if possible."""
     before = torch.get_num_threads()
     cores = os.sched_getaffinity(0) if pin and hasattr(os, "sched_setaffinity") else None
     torch.set_num_threads(count)

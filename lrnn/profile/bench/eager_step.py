@@ -1,0 +1,83 @@
+"""A Program as plain PyTorch, one frame at a time: the fastest eager form we know, for `lrnn bench stream` to beat.
+
+Weights are baked (no discretisation, no masks, no norms left), every node is one or a few torch functions on
+vectors bound beforehand, states are updated in place: nothing is left for a user to take out but Python itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lrnn.program import nodes as op
+from lrnn.program.program import Program
+
+
+class EagerStep:
+    """Runs a program's nodes as dense float32 torch functions; call it with a frame (input_width,)."""
+
+    def __init__(self, program: Program):
+        places = {program.input: 0, **{node.name: i + 1 for i, node in enumerate(program.nodes)}}
+        self._calls = []
+        for node in program.nodes:
+            if type(node) not in _FORMS:
+                raise ValueError(f"node {node.name!r} ({node.op}) has no eager form to compare with")
+            self._calls.append((_FORMS[type(node)](node), [places[name] for name in node.inputs]))
+        self._output = places[program.output]
+
+    def __call__(self, frame: Tensor) -> Tensor:
+        """The output (output_width,) of the next frame."""
+        values = [frame]
+        for call, inputs in self._calls:
+            values.append(call(*[values[i] for i in inputs]))
+        return values[self._output]
+
+
+def _linear(node: op.Linear) -> Callable[[Tensor], Tensor]:
+    weight = torch.tensor(node.weight)
+    if node.bias is None:
+        return partial(torch.mv, weight)
+    bias = torch.tensor(node.bias)
+    return lambda x: torch.addmv(bias, weight, x)
+
+
+def _affine(node: op.Affine) -> Callable[[Tensor], Tensor]:
+    scale, shift = torch.tensor(node.scale), torch.tensor(node.shift)
+    if not np.any(node.shift):
+        return lambda x: scale * x
+    return lambda x: torch.addcmul(shift, scale, x)
+
+
+def _diagonal(node: op.Diagonal) -> Callable[[Tensor], Tensor]:
+    a = torch.view_as_complex(torch.tensor(node.a))  # (P,)
+    pairs = torch.zeros(len(node.a), 2)  # the state
+    h, flat = torch.view_as_complex(pairs), pairs.view(-1)
+
+    def step(x: Tensor) -> Tensor:
+        h.mul_(a)
+        return flat.add_(x)
+
+    return step
+
+
+def _layer_norm(node: op.LayerNorm) -> Callable[[Tensor], Tensor]:
+    scale, shift = torch.tensor(node.scale), torch.tensor(node.shift)
+    return lambda x: F.layer_norm(x, scale.shape, scale, shift, node.eps)
+
+
+_FORMS: dict[type[op.Node], Callable[[op.Node], Callable[..., Tensor]]] = {
+    op.Linear: _linear,
+    op.Affine: _affine,
+    op.Diagonal: _diagonal,
+    op.LayerNorm: _layer_norm,
+    op.Relu: lambda node: torch.relu,
+    op.Sigmoid: lambda node: torch.sigmoid,
+    op.Gelu: lambda node: partial(F.gelu, approximate="tanh"),
+    op.Add: lambda node: torch.add,
+    op.Product: lambda node: torch.mul,
+}
