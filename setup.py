@@ -1,4 +1,4 @@
-"""Builds lrnn: Python, the torch-free engine (`lrnn._core`) and, where torch is there, the op layer (`lrnn._C`).
+"""Builds lrnn: Python, the torch-free engine (`lrnn._core`) and, beside torch, the op layer (`lrnn._C`).
 
 Neither extension is a Python module: `_core` is a C ABI opened with ctypes, `_C` registers kernels with the
 dispatcher through libtorch's stable ABI, so that one binary serves torch >= 2.10 and every Python >= 3.10.
@@ -26,7 +26,7 @@ ISA_FLAGS = {
     "_avx2": ["-mavx2", "-mfma", "-mf16c"],
     "_avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"],
 }
-COMMON = ["-std=c++20", "-O3", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra"]
+COMMON = ["-std=c++20", "-O3", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra", "-g0"]
 NATIVE = os.environ.get("LRNN_NATIVE", "auto")
 
 
@@ -75,4 +75,5 @@ setup(
     package_data={"lrnn": ["models/*"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildPerIsa},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},  # neither library knows Python
 )

@@ -1,4 +1,4 @@
-"""One torch thread per test process: two of them share the suite, and small tensors gain nothing from more."""
+"""One torch thread per test process: two share the suite, and small tensors gain nothing from more."""
 
 import os
 

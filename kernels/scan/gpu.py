@@ -1,8 +1,8 @@
 """The scan on a GPU, in Triton: one program walks time for a block of channels of one sequence.
 
-Same functions as `reference`. Complex arrays are read as (re, im) pairs of real ones; everything is widened right
-after its load (the interpreter computes wrongly in bfloat16) and narrowed at its store. One configuration, plain
-loads and stores: nothing to tune, and nothing that only newer versions of Triton know.
+Same functions as `reference`. Complex arrays are read as (re, im) pairs of real ones; everything is widened
+right after its load (the interpreter computes wrongly in bfloat16) and narrowed at its store. One
+configuration, plain loads and stores: nothing to tune, and nothing that only newer versions of Triton know.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _backward(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The gradients of one sequence's block of channels; grad_a is (batch, channels) where `a` is constant."""
+    """Gradients of one sequence's block of channels; grad_a is (batch, channels) where `a` is constant."""
     blocks = tl.cdiv(width, BLOCK)
     item = (tl.program_id(0) // blocks).to(tl.int64)
     channel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)

@@ -134,11 +134,11 @@ def _words(found: dict, denoiser) -> str:
     dense, sparse = sum(c.macs for c in costs), sum(c.macs_weights for c in costs)
     hop, network = found["microseconds_per_hop"], found["network_microseconds"]
     torch_us, budget = found["dense_pytorch_microseconds"], found["hop_microseconds"]
-    before, after = found["noisy_si_snr"], found["si_snr"]
+    before, after, seconds = found["noisy_si_snr"], found["si_snr"], found["seconds"]
     picture = "" if found["files"][-1].endswith(".png") else "\n  (no picture: pip install matplotlib)"
     return f"""\
-A sparse S5 network: {nonzero:,} of {parameters:,} weights, {sparse:,} of {dense:,} multiply-accumulates a frame.
-{found["seconds"]:.1f} s of synthetic speech in noise, {budget / 1000:.0f} ms at a time, {found["engine"]} engine:
+A sparse S5 network: {nonzero:,} of {parameters:,} weights, {sparse:,} of {dense:,} MACs a frame.
+{seconds:.1f} s of synthetic speech in noise, {budget / 1000:.0f} ms a frame, engine {found["engine"]}:
 
   SI-SNR                       {before:6.1f} dB -> {after:.1f} dB   ({after - before:+.1f} dB)
   network, one frame           {network:6.1f} us

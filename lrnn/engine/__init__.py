@@ -1,7 +1,7 @@
 """Running a Program frame by frame: one Stream interface over three engines.
 
-`native` is the C++ engine (fast, needs the compiled core), `numpy` the normative executor, `torch` the batched
-one.
+`native` is the C++ engine (fast, needs the compiled core), `numpy` the normative executor, `torch` the
+batched one.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ class NativeEngine:
 
     Args:
         program: what to run. The engine keeps no reference to it.
-        format: "auto" stores each matrix in the way that should be faster at its density; "dense" and "sparse"
-            force one way, to compare them.
+        format: "auto" stores each matrix in the way that should be faster at its density; "dense" and
+            "sparse" force one way, to compare them.
 
     Attributes:
         isa: the instruction set its kernels use: "avx512", "avx2", "neon" or "scalar".
@@ -236,8 +236,9 @@ class NativeStream(Stream):
     def profile(self, repeats: int = 100) -> dict[str, float]:
         """Seconds per frame of each node, by name, on the values of the last frame.
 
-        Each operation runs `repeats` times in a row, so its weights are in the nearest cache that holds them: a
-        lower bound on its share of a step. A node that was fused into a later one counts 0. The state is not changed.
+        Each operation runs `repeats` times in a row, so its weights are in the nearest cache that holds
+        them: a lower bound on its share of a step. A node that was fused into a later one counts 0. The state
+        is not changed.
 
         Raises:
             ValueError: repeats is below 1.

@@ -12,8 +12,8 @@ from lrnn.program.program import Program
 class Stream(ABC):
     """A running instance of a Program, with its own state: frames go in one by one or many at a time.
 
-    `step` and `run` may be mixed freely: any cutting of the same frames gives the same outputs. A stream belongs
-    to one thread at a time; streams of the same program are independent of each other.
+    `step` and `run` may be mixed freely: any cutting of the same frames gives the same outputs. A stream
+    belongs to one thread at a time; streams of the same program are independent of each other.
 
     Attributes:
         program: what is being run.
@@ -63,7 +63,7 @@ class Stream(ABC):
     @property
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """A copy of the state, to assign later: (state_width,) float32 by the name of each node that remembers."""
+        """A copy to assign later: (state_width,) float32 by the name of each node that remembers."""
 
     @state.setter
     @abstractmethod

@@ -27,11 +27,15 @@ def plot_macs(report: Report, path: str | os.PathLike) -> None:
         )
     axes.set_yticks(rows, [n.name for n in nodes])
     axes.invert_yaxis()
-    axes.set_xscale("log")
+    axes.margins(y=0.01)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("multiply-accumulates per frame")
     total = report.total()
-    axes.set_title(f"{total['macs']:,} dense, {total['macs_weights']:,} with nonzero weights", fontsize=10)
-    axes.legend(fontsize=8, loc="lower right")
+    title = f"{total['macs']:,} in all, {total['macs_weights']:,} with nonzero weights"
+    if total["macs_effective"] is not None:
+        title += f", {total['macs_effective']:,.0f} on nonzero inputs too"
+    figure.suptitle(title, fontsize=10)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 

@@ -1,7 +1,7 @@
-"""A Program as plain PyTorch, one frame at a time: the fastest eager form we know, for `lrnn bench stream` to beat.
+"""A Program as plain PyTorch, one frame at a time: the fastest eager form we know, for `lrnn bench stream`.
 
 Weights are baked (no discretisation, no masks, no norms left), every node is one or a few torch functions on
-vectors bound beforehand, states are updated in place: nothing is left for a user to take out but Python itself.
+vectors, their tensors bound beforehand, states are updated in place: nothing is left to take out but Python.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """`lrnn bench stream`: what one frame costs, PyTorch beside the native engine, dense and sparse, as ratios.
 
-Everything runs in one process on one pinned thread with one thread per library, in inference mode, after every row gave
-the numpy executor's outputs. What is timed:
+Everything runs in one process on one pinned thread with one thread per library, in inference mode, interleaved,
+after every row gave the numpy executor's outputs. What is timed:
 
 - `model(x, state)`: the SequenceModel called with T = 1 and the state carried over, as a user of PyTorch would.
-- `eager step`: the same network with baked weights as bare torch functions (lrnn.profile.bench.eager_step); the
-  baseline of the ratios. Its input is a ready tensor.
+- `eager step`: the same network with baked weights as bare torch functions (lrnn.profile.bench.eager_step);
+  the baseline of the ratios. Its input is a ready tensor.
 - `native step`: NativeStream.step, a numpy frame in and a fresh array out, called from Python; with all matrices dense,
   and with the formats the engine chooses.
 - `native run`: NativeStream.run on a chunk of frames, per frame: what the C++ itself costs.
