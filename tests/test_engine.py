@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 import lrnn
 from lrnn.engine import native, open_stream
 from lrnn.ops.libraries import core_library
+from lrnn.profile.bench import stream as stream_bench
 from lrnn.program import Program, nodes
 
 needs_core = pytest.mark.skipif(core_library()[0] is None, reason=f"no native engine: {core_library()[1]}")
@@ -215,6 +217,17 @@ def test_random_graphs(data):
     check(Program("x", widths["x"], tuple(made), output), f32(rng, 3, widths["x"], scale=0.5))
 
 
+@needs_core
+def test_a_product_is_not_written_over_its_own_input():
+    rng = np.random.default_rng(0)
+    layers = (
+        nodes.Relu("r", ("x",)),
+        nodes.Linear("l", ("r",), f32(rng, 40, 40)),
+        nodes.Add("y", ("l", "r")),
+    )
+    check(Program("x", 40, layers, "y"), f32(rng, 3, 40))
+
+
 # --- streams
 
 
@@ -381,6 +394,25 @@ def test_a_state_that_fades_out_does_not_linger_in_denormals():
 
 
 @needs_core
+def test_rows_of_uneven_density_are_sorted():
+    """Where most rows are empty, tiles of full rows take a fraction of the room; the results are put back."""
+    rng = np.random.default_rng(0)
+    full = rng.permutation(256) < 64
+    weight = sparse(rng, 256, 192, 0.3) * full[:, None]
+    other = sparse(rng, 256, 192, 0.3) * (rng.permutation(256) < 64)[:, None]
+    both = Program(
+        "x",
+        192,
+        (nodes.Linear("a", ("x",), weight), nodes.Linear("b", ("x",), other), nodes.Add("y", ("a", "b"))),
+        "y",
+    )
+    check(both, f32(rng, 3, 192), 3e-6, "sparse")
+    if core().lrnn_isa() != b"scalar":
+        packed = native.NativeEngine(one_node(nodes.Linear("y", ("x",), weight), 192), "sparse").bytes()["y"]
+        assert packed < 2 * 5 * np.count_nonzero(weight)
+
+
+@needs_core
 def test_formats_follow_density():
     rng = np.random.default_rng(0)
     full, thin = sparse(rng, 192, 192, 1.0), sparse(rng, 192, 192, 0.05)
@@ -467,6 +499,8 @@ def test_a_finished_engine_takes_no_more_nodes():
     engine = library.lrnn_engine_new(3, 0)
     assert library.lrnn_engine_finish(engine, 0) == 0
     assert library.lrnn_engine_relu(engine, 0) < 0
+    assert [library.lrnn_engine_width(engine, value) for value in (0, 1, -1)] == [3, -1, -1]
+    assert library.lrnn_engine_state_width(engine) == 0
     stream = library.lrnn_stream_new(engine)
     x, y = np.arange(3, dtype=np.float32), np.zeros(3, np.float32)
     assert library.lrnn_stream_step(stream, x.ctypes.data, y.ctypes.data) == 0
@@ -495,6 +529,35 @@ def test_without_the_core(monkeypatch):
             one_node(nodes.Relu("y", ("x",)), 3).stream()
     finally:
         native._core.cache_clear()
+
+
+@needs_core
+def test_bench_stream():
+    result = stream_bench.run(0.125, 0.9, 40, rounds=2, budget=0.1)
+    assert json.loads(json.dumps(result)) == result
+    assert result["density"] == pytest.approx(0.1, abs=0.02)
+    assert {"eager step", "native step", "native step, dense", "native run"} < set(
+        result["seconds_per_frame"]
+    )
+    for name, times in result["seconds_per_frame"].items():
+        assert 0 < times["minimum"] <= times["median"]
+        assert name in stream_bench.table(result)
+    with pytest.raises(ValueError, match="sparsity is 1"):
+        stream_bench.run(sparsity=1)
+
+
+@needs_core
+def test_bench_stream_of_a_file(tmp_path):
+    lrnn.compile(model()).save(tmp_path / "m.lrnn")
+    result = stream_bench.run(frames=3, model=str(tmp_path / "m.lrnn"), rounds=2, budget=0.1)
+    assert "model(x, state)" not in result["seconds_per_frame"]
+
+
+@needs_core
+def test_bench_refuses_wrong_outputs(monkeypatch):
+    monkeypatch.setattr(stream_bench.EagerStep, "__call__", lambda self, frame: frame * 0)
+    with pytest.raises(RuntimeError, match="eager step differs from the numpy executor"):
+        stream_bench.run(0.125, frames=3, rounds=2, budget=0.1)
 
 
 def test_unknown_engine():

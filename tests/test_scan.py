@@ -220,14 +220,19 @@ def test_reverse_is_the_flipped_scan_with_the_same_edges_cut(p: Problem):
 
 
 def test_nothing_crosses_a_cut_edge_not_even_nan():
-    a = torch.full((1, 4, 3), float("nan"))
-    b = torch.ones(1, 4, 3, requires_grad=True)
-    reset = torch.tensor([[True, True, False, True]])
-    h, h_last = lrnn.scan(a, b, torch.full((1, 3), float("inf")), reset)
-    assert h[0, :, 0].isnan().tolist() == [False, False, True, False]
-    assert h_last.tolist() == [[1.0] * 3]
-    h_last.sum().backward()
-    assert b.grad[0, :, 0].tolist() == [0, 0, 0, 1]
+    a = torch.ones(1, 4, 3)
+    a[:, 0] = a[:, 2] = float("inf")
+    a.requires_grad_()
+    b = torch.ones(1, 4, 3)
+    b[:, 1] = float("nan")
+    b.requires_grad_()
+    reset = torch.tensor([[True, False, True, False]])
+    h, h_last = lrnn.scan(a, b, torch.full((1, 3), float("nan")), reset)
+    assert h[0, :, 0].isnan().tolist() == [False, True, False, False]
+    assert h_last.tolist() == [[2.0] * 3]
+    h[:, 2:].sum().backward()
+    assert b.grad[0, :, 0].tolist() == [0, 0, 2, 1]
+    assert a.grad[0, :, 0].tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -282,7 +287,7 @@ def test_a_constant_a_is_never_expanded():
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.shape) or x, lambda x: x):
         h, _ = lrnn.scan(a, b)
-    assert sorted(saved) == [(width,), (batch, length, width)]
+    assert sorted(saved, key=len) == [(width,), (batch, length, width)]
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -405,3 +410,20 @@ def test_errors_name_the_argument(change, error, message):
 def test_the_bare_op_refuses_what_would_read_out_of_bounds():
     with pytest.raises(RuntimeError):
         OPS.scan(torch.ones(4), torch.ones(2, 5, 3), None, None, False)
+
+
+# The benchmark
+
+
+def test_bench_times_only_forms_that_agree_and_leaves_none_out():
+    from lrnn.profile.bench import scan as bench
+
+    result = bench.run(2, 37, 5, rounds=2, budget=0.1)
+    cases = {(case["a"], case["pass"]): case for case in result["cases"]}
+    assert set(cases) == {(a, way) for a in ("constant", "varying") for way in ("forward", "backward")}
+    assert not any(case["left_out"] for case in cases.values())
+    assert set(cases["constant", "forward"]["seconds"]) == {"copy", "lrnn", *bench.FORMS}
+    for case in cases.values():
+        ours, best = case["seconds"]["lrnn"], case["seconds"][case["best_form"]]
+        assert case["ratio_median"] == best["median"] / ours["median"]
+    assert "best pure torch" in bench.table(result)

@@ -6,7 +6,7 @@ namespace lrnn {
 
 const Elementwise elementwise_scalar = kElementwise;
 
-const Elementwise& elementwise(Isa isa) {
+const Elementwise& elementwise([[maybe_unused]] Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
     if (isa == Isa::avx512) return elementwise_avx512;
     if (isa == Isa::avx2) return elementwise_avx2;

@@ -1,7 +1,7 @@
 // The native engine's C interface: build an immutable engine from nodes, then run any number of independent streams.
 //
-//     lrnn_engine* engine = lrnn_engine_new(257);                     // value 0 is the input frame
-//     int h = lrnn_engine_linear(engine, 0, 192, 257, weight, bias);  // every node returns the id of the value it makes
+//     lrnn_engine* engine = lrnn_engine_new(257, LRNN_FORMAT_AUTO);   // value 0 is the input frame
+//     int h = lrnn_engine_linear(engine, 0, 192, 257, weight, bias);  // returns the id of its value
 //     int a = lrnn_engine_relu(engine, h);
 //     if (lrnn_engine_finish(engine, a) != LRNN_OK) puts(lrnn_engine_error(engine));
 //     lrnn_stream* stream = lrnn_stream_new(engine);
@@ -9,10 +9,10 @@
 //     lrnn_stream_free(stream);
 //     lrnn_engine_free(engine);
 //
-// Arrays are float32, row-major and copied: they may be freed after the call. The first error sticks, every later call on
-// that engine returns it too, so that only lrnn_engine_finish needs checking. No call throws, prints or exits.
-// Building belongs to one thread. A finished engine never changes and may be shared by threads; a stream belongs to one
-// thread at a time and never allocates. Free an engine after its streams.
+// Arrays are float32, row-major and copied: they may be freed after the call. The first error sticks, every later
+// call on that engine returns it too, so that only lrnn_engine_finish needs checking. No call throws, prints or
+// exits. Building belongs to one thread. A finished engine never changes and may be shared by threads; a stream
+// belongs to one thread at a time and never allocates. Free an engine after its streams.
 #pragma once
 
 #include <stdint.h>
@@ -96,6 +96,6 @@ LRNN_API void lrnn_stream_reset(lrnn_stream* stream);
 LRNN_API void lrnn_stream_get_state(const lrnn_stream* stream, float* state);
 LRNN_API void lrnn_stream_set_state(lrnn_stream* stream, const float* state);
 // Where the time goes: runs each operation `repeats` times in a row on the values of the last frame and writes the
-// seconds of one go to seconds[value], one entry per value. A fused operation counts for the last of its nodes. Works on
-// a copy of the stream, so it allocates.
+// seconds of one go to seconds[value], one entry per value. A fused operation counts for the last of its nodes.
+// Works on a copy of the stream, so it allocates.
 LRNN_API int32_t lrnn_stream_profile(const lrnn_stream* stream, int32_t repeats, double* seconds);

@@ -1,7 +1,7 @@
 // Which instruction set the kernels use, chosen once at run time.
 //
-// Kernels of an ISA stand in files of their own (NAME_avx2.cpp, NAME_avx512.cpp), the only ones compiled with its flags;
-// everything else is compiled for the architecture's baseline. Dispatch reads `active_isa()`.
+// Kernels of an ISA stand in files of their own (NAME_avx2.cpp, NAME_avx512.cpp), the only ones compiled with its
+// flags; everything else is compiled for the architecture's baseline. Dispatch reads `active_isa()`.
 #pragma once
 
 #include "core/api.h"
@@ -27,6 +27,6 @@ LRNN_API const char* lrnn_isa_supported(void);
 // Why LRNN_ISA was not followed (unknown name, or an ISA this machine lacks; "scalar" is used then), or null.
 LRNN_API const char* lrnn_isa_error(void);
 
-// Switches the whole process to the named ISA, or back to the best one where the name is null or empty. Returns null, or
-// says why the name was not followed; then nothing changes. Results of different ISAs agree to rounding only.
+// Switches the whole process to the named ISA, or back to the best one where the name is null or empty. Returns null,
+// or says why the name was not followed; then nothing changes. Results of different ISAs agree to rounding only.
 LRNN_API const char* lrnn_isa_select(const char* name);

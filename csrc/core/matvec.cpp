@@ -14,8 +14,8 @@ namespace {
 // sizes disagree, between them): a weight costs as much as so many of a dense panel, in compressed rows and, with their
 // padding, in the slots of tiles.
 constexpr double kPriceInRows = 6.0;
-constexpr double kPriceInTiles512 = 1.25;
-constexpr double kPriceInTiles256 = 2.4;
+[[maybe_unused]] constexpr double kPriceInTiles512 = 1.25;
+[[maybe_unused]] constexpr double kPriceInTiles256 = 2.4;
 
 class DenseMatvec final : public Matvec {
 public:

@@ -7,8 +7,8 @@
 
 namespace lrnn {
 
-// Dense: panels of 64 rows, then panels of 16 rows, zero rows at the end. Within a panel column by column, so that one
-// x is multiplied with a run of rows and nothing has to be summed across lanes.
+// Dense: panels of 64 rows, then panels of 16 rows, zero rows at the end. Within a panel column by column, so that
+// one x is multiplied with a run of rows and nothing has to be summed across lanes.
 struct Panels {
     const float* weight;
     std::int32_t wide;    // panels of 64 rows
@@ -16,12 +16,12 @@ struct Panels {
     std::int32_t cols;
 };
 
-// Sparse: the matrix is cut into tiles of `lanes` rows and `columns` columns. A slot of a tile holds at most one weight of
-// each row, with its column inside the tile; a tile has as many slots as its fullest row has weights ("width"; rows with
-// fewer get zeros). The tile's piece of x sits in registers, and a permute looks up 8 or 16 of its numbers in one cycle,
-// which a gather from memory does in 8 or 17.
-// Tiles are sorted by width and run four at a time: one 32-bit word holds the columns of one lane of all four, and equal
-// widths in a row keep the inner loop's branch predicted.
+// Sparse: the matrix is cut into tiles of `lanes` rows and `columns` columns. A slot of a tile holds at most one
+// weight of each row, with its column inside the tile; a tile has as many slots as its fullest row has weights
+// ("width"; rows with fewer get zeros). The tile's piece of x sits in registers, where a permute looks up 16 of its
+// numbers in one cycle; a gather from memory takes 17 (Zen 4). Tiles are sorted by width and run four at a time: one
+// 32-bit word holds the columns of one lane of all four, and equal widths in a row keep the inner loop's branch
+// predicted.
 struct Tiles {
     struct Run {
         std::int32_t width;  // slots

@@ -1,5 +1,5 @@
-// The scan's entry points per ISA; scan.cpp chooses among them. `stream` writes the large outputs past the caches: their
-// rows are then aligned to 64 bytes.
+// The scan's entry points per ISA; scan.cpp chooses among them. `stream` writes the large outputs past the caches:
+// their rows are then aligned to 64 bytes.
 #pragma once
 
 #include "core/scan.h"

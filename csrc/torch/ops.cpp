@@ -78,7 +78,8 @@ template <class Body>
 void over_units(const lrnn_scan& s, const Body& body) {
     constexpr int64_t block = 64, worth_a_thread = 1 << 15;  // channels (core/scan.h); numbers
     const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
-    const int64_t wanted = s.batch * s.length * s.channels < 2 * worth_a_thread ? 1 : threads / std::max<int64_t>(1, s.batch);
+    const bool is_small = s.batch * s.length * s.channels < 2 * worth_a_thread;
+    const int64_t wanted = is_small ? 1 : threads / std::max<int64_t>(1, s.batch);
     const int64_t blocks = (s.channels + block - 1) / block;
     const int64_t ranges = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, blocks));
     const int64_t range = (blocks + ranges - 1) / ranges * block;
@@ -126,9 +127,9 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward(const Tensor& grad_h, const Ten
     Tensor grad_h0 = torch::stable::new_empty(states, {h.size(0), h.size(2)});
     Tensor grad_a = constant ? torch::stable::new_empty(in.a, {h.size(0), h.size(2)})
                              : torch::stable::new_empty(in.a, in.a.sizes());
-    over_units(in.scan, [&, g = from_h.const_data_ptr(), g_last = from_last.const_data_ptr(), s = states.const_data_ptr(),
-                         to_a = grad_a.mutable_data_ptr(), to_b = grad_b.mutable_data_ptr(),
-                         to_h0 = grad_h0.mutable_data_ptr()](lrnn_scan_unit unit) {
+    over_units(in.scan, [&, g = from_h.const_data_ptr(), g_last = from_last.const_data_ptr(),
+                         s = states.const_data_ptr(), to_a = grad_a.mutable_data_ptr(),
+                         to_b = grad_b.mutable_data_ptr(), to_h0 = grad_h0.mutable_data_ptr()](lrnn_scan_unit unit) {
         lrnn_scan_backward(&in.scan, unit, g, g_last, s, to_a, to_b, to_h0);
     });
     if (constant) {

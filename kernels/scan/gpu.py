@@ -10,9 +10,8 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from lrnn.kernels.scan.reference import accumulator
 from torch import Tensor
-
-from .reference import accumulator
 
 _BLOCK = 32  # channels of a program: one warp, since a sequence has few channels and a GPU many processors
 

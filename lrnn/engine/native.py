@@ -39,6 +39,8 @@ _SIGNATURES = {
     "lrnn_engine_log_softmax": (c_int32, c_void_p, c_int32),
     "lrnn_engine_finish": (c_int32, c_void_p, c_int32),
     "lrnn_engine_error": (c_char_p, c_void_p),
+    "lrnn_engine_width": (c_int32, c_void_p, c_int32),
+    "lrnn_engine_state_width": (c_int32, c_void_p),
     "lrnn_engine_bytes": (c_int64, c_void_p, c_int32),
     "lrnn_engine_kernel": (c_char_p, c_void_p, c_int32),
     "lrnn_stream_new": (c_void_p, c_void_p),

@@ -6,6 +6,7 @@ tensors Triton, and anything else the reference loop.
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import torch
@@ -97,6 +98,7 @@ torch.library.impl("lrnn::scan_backward", "default", reference.scan_backward)
 load_op_library()
 
 
+@functools.cache
 def _cuda_kernels():
     """The Triton kernels, imported at first use; where there is no Triton the reference, with a warning."""
     problem = triton_problem()

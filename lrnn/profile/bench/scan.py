@@ -1,10 +1,10 @@
 """`lrnn bench scan`: lrnn.scan beside the best forms of pure PyTorch, forward and backward, as ratios.
 
-All forms run in one process, interleaved, and only after they gave the reference's result. What is timed
-includes the allocation of the outputs: beyond some 32 MB the system hands out fresh pages each time, which
-can cost more than the scan (THP_MEM_ALLOC_ENABLE=1 makes torch ask for large pages). Bandwidth counts each
-array once: b and h, and a varying a, forward; both gradients and h, and a varying a and its gradient,
-backward.
+All forms run in one process, interleaved, and only after they gave the reference's result. Outputs are
+allocated within the time, from memory that the C library keeps (`keep_freed_memory`); arrays beyond 32 MB
+come in fresh pages all the same, which can cost more than the scan (THP_MEM_ALLOC_ENABLE=1 makes torch ask
+for large ones). Bandwidth counts each array once: b and h, and a varying a, forward; both gradients and h,
+and a varying a and its gradient, backward.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lrnn.ops import backends, scan
 from lrnn.profile.bench.scan_forms import CONSTANT_ONLY, FORMS, FORWARD_ONLY
-from lrnn.profile.bench.timing import Timing, interleaved, torch_threads
+from lrnn.profile.bench.timing import Timing, interleaved, keep_freed_memory, torch_threads
 
 _ARRAYS = {
     ("constant", "forward"): 2,
@@ -30,10 +30,10 @@ def run(
     batch: int = 8,
     length: int = 4000,
     width: int = 128,
+    rounds: int = 15,
+    threads: int = 1,
     *,
     dtype: torch.dtype = torch.complex64,
-    threads: int = 1,
-    rounds: int = 15,
     budget: float = 15.0,
     seed: int = 0,
 ) -> dict:
@@ -43,12 +43,13 @@ def run(
         batch: sequences.
         length: steps.
         width: channels (complex states with a complex dtype).
-        dtype: of a and b.
-        threads: that torch and lrnn may use.
         rounds: most rounds of each of the four cases.
+        threads: that torch and lrnn may use.
+        dtype: of a and b.
         budget: seconds for each case.
         seed: of the data.
     """
+    kept = keep_freed_memory()
     generator = torch.Generator().manual_seed(seed)
     with torch_threads(threads):
         b = torch.randn(batch, length, width, dtype=dtype, generator=generator)
@@ -68,6 +69,7 @@ def run(
         "threads": threads,
         "torch": torch.__version__,
         "backend": backends()["cpu"],
+        "freed_memory_kept": kept,
         "cases": cases,
     }
 

@@ -1,13 +1,14 @@
 """`lrnn bench stream`: what one frame costs, PyTorch beside the native engine, dense and sparse, as ratios.
 
-Everything runs in one process on one pinned thread with one thread per library, in inference mode, interleaved,
-after every row gave the numpy executor's outputs. What is timed:
+Everything runs in one process, interleaved, on one pinned thread with one thread per library, in inference
+mode, after every row gave the numpy executor's outputs. What is timed:
 
-- `model(x, state)`: the SequenceModel called with T = 1 and the state carried over, as a user of PyTorch would.
+- `model(x, state)`: the SequenceModel called with T = 1 and the state carried over, as a user of PyTorch
+  would; it discretises anew in every call.
 - `eager step`: the same network with baked weights as bare torch functions (lrnn.profile.bench.eager_step);
   the baseline of the ratios. Its input is a ready tensor.
-- `native step`: NativeStream.step, a numpy frame in and a fresh array out, called from Python; with all matrices dense,
-  and with the formats the engine chooses.
+- `native step`: NativeStream.step, a numpy frame in and a fresh array out, called from Python; with all
+  matrices dense, and with the formats the engine chooses.
 - `native run`: NativeStream.run on a chunk of frames, per frame: what the C++ itself costs.
 """
 
@@ -54,15 +55,12 @@ def run(
         ValueError: an argument is out of range, or the program holds a node with no eager form.
         RuntimeError: the native engine is not built here, or a row's outputs are wrong.
     """
-    for name, value, ok in (
-        ("k", k, k > 0),
-        ("sparsity", sparsity, 0 <= sparsity < 1),
-        ("frames", frames, frames > 0),
-    ):
-        if not ok:
-            raise ValueError(
-                f"{name} is {value}, expected {'0 <= sparsity < 1' if name == 'sparsity' else '> 0'}"
-            )
+    if k <= 0:
+        raise ValueError(f"k is {k}, expected > 0")
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity is {sparsity}, expected 0 <= sparsity < 1")
+    if frames < 1:
+        raise ValueError(f"frames is {frames}, expected at least 1")
     network, program = (None, load(model)) if model else _random(k, sparsity, seed)
     inputs = _inputs(program, max(frames, _BLOCK), seed)
     with torch_threads(1, pin=True), torch.inference_mode():
@@ -108,7 +106,7 @@ def _subjects(
     inputs: np.ndarray,
     frames: int,
 ) -> dict[str, tuple[Callable[[], list], int]]:
-    """Functions that are timed, with the frames that one call of each processes and whose outputs it returns."""
+    """Functions that are timed, each with the number of frames it processes and whose outputs it returns."""
     block, chunk = list(inputs[:_BLOCK]), inputs[:frames]
     tensors = list(torch.tensor(inputs[:_BLOCK]))
     eager = EagerStep(program)
@@ -139,7 +137,7 @@ def _model_step(network: SequenceModel, frames: list[torch.Tensor]) -> Callable[
 
 
 def _check(program: Program, subjects: dict, inputs: np.ndarray) -> None:
-    """Every subject, still at its first frame, gives what the numpy executor gives; both native ones are reset."""
+    """RuntimeError unless every subject, still at its first frame, gives what the numpy executor gives."""
     expected = program.stream("numpy").run(inputs[:_BLOCK])
     for name, (call, n) in subjects.items():
         if name.startswith("native run"):
@@ -177,8 +175,9 @@ def table(result: dict) -> str:
     base = result["seconds_per_frame"][_BASELINE]
     held = {name: f"{size / 1024:.0f} KiB" for name, size in result["bytes"].items()}
     lines = [
-        f"stream: {result['model']}; density {result['density']:.3f}; one pinned thread; torch {result['torch']}",
-        f"native engine: {result['isa']}; weights {held['dense']} dense, {held['sparse']} as chosen",
+        f"stream: {result['model']}; density {result['density']:.3f}; one pinned thread",
+        f"torch {result['torch']}; native engine {result['isa']}, weights {held['dense']} dense, "
+        f"{held['sparse']} as chosen",
         f"{'':22}{'us per frame, median (min)':>28}{'times faster than ' + _BASELINE:>32}",
     ]
     for name, times in result["seconds_per_frame"].items():

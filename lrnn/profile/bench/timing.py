@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import statistics
@@ -35,15 +36,18 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Time every subject once per round and return their timings under the same names.
 
+    At its turn a subject is first called once untimed, so that it does not pay for the caches that the one
+    before it left behind.
+
     Args:
-        subjects: functions without arguments, each called once beforehand to warm up.
+        subjects: functions without arguments; their results are dropped.
         rounds: most rounds.
         budget: seconds after which no new round starts; at least two are made.
         chunk: a subject faster than this many seconds is repeated within a round to take about so long.
     """
     repeats = {}
     for name, call in subjects.items():
-        call()  # nobody times the first one
+        call()  # warms up
         repeats[name] = max(1, round(chunk / max(_seconds(call, 1), 1e-9)))
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     start = time.perf_counter()
@@ -52,6 +56,7 @@ def interleaved(
             if done >= 2 and time.perf_counter() - start > budget:
                 break
             for name, call in subjects.items():
+                call()
                 samples[name].append(_seconds(call, repeats[name]) / repeats[name])
     return {name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()}
 
@@ -72,6 +77,20 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep freed memory for later tensors, not give it back; False where it cannot.
+
+    glibc returns the top of its heap to the system whenever enough of it is free, and whether the next
+    output is then paid for page by page (0.5 us each) depends on who allocated before: noise that drowns
+    kernels which run at the speed of memory. Holds for the rest of the process.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    return bool(mallopt(trim_threshold, 2**31 - 1)) and bool(mallopt(mmap_threshold, 2**25))
 
 
 @contextlib.contextmanager
