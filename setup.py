@@ -59,11 +59,11 @@ def extensions():
     ops = Extension(
         "lrnn._C",
         sorted(str(p) for p in Path("csrc/torch").glob("*.cpp")) + CORE,
-        include_dirs=["csrc", str(root / "include"), str(root / "include/torch/csrc/api/include")],
+        include_dirs=["csrc"],
         library_dirs=[str(root / "lib")],
         libraries=["torch_cpu", "torch", "c10"],
         define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000")],
-        extra_compile_args=COMMON,
+        extra_compile_args=[*COMMON, "-isystem", str(root / "include")],
         **common,
     )
     return [core, ops]

@@ -39,7 +39,11 @@ def test_the_demo_denoises_and_writes(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["si_snr"] > found["noisy_si_snr"] + 3
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"demo-noisy.wav", "demo-denoised.wav", "demo.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "demo-noisy.wav",
+        "demo-denoised.wav",
+        "demo.png",
+    }
     denoised, _ = audio.read(tmp_path / "out" / "demo-denoised.wav")
     assert len(denoised) == len(audio.read(DEMO_CLIP)[0])
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UPWARD = {("lrnn.program.program", "lrnn.engine")}
 ORDER = [
     "kernels",
+    "memory",
     "files",
     "ops",
     "nn",

@@ -11,7 +11,7 @@ namespace lrnn {
 namespace {
 
 // What it costs to put a row back in its place, measured on Zen 5.
-constexpr double kSlotsPerMovedRow = 0.7;
+constexpr double kSlotsPerMovedRow = 1.5;
 
 template <typename Vector>
 std::size_t bytes_of(const Vector& v) {

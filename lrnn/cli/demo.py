@@ -79,26 +79,15 @@ def _network_time(denoiser, noisy: np.ndarray, engine: str) -> float:
 
 
 def _dense_pytorch_time(denoiser, noisy: np.ndarray) -> float:
-    """Median seconds of a dense PyTorch network of the same sizes on one frame, eager, one thread."""
+    """Median seconds of the same network on one frame as dense PyTorch: weights baked, eager, one thread."""
     import torch
 
-    from lrnn.nn import SequenceModel, SequenceModelConfig
+    from lrnn.profile.bench.eager_step import EagerStep
+    from lrnn.profile.bench.timing import torch_threads
 
-    model = SequenceModel(SequenceModelConfig.from_dict(denoiser.program.meta["card"]["network"])).eval()
-    frames = torch.from_numpy(denoiser.features(noisy, denoiser.sample_rate))[:, None, None]  # (T, 1, 1, F)
-    state = None
-
-    def step(frame):
-        nonlocal state
-        _, state = model(frame, state)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            return _median_seconds(step, frames[:500])
-    finally:
-        torch.set_num_threads(threads)
+    frames = torch.from_numpy(denoiser.features(noisy, denoiser.sample_rate))
+    with torch_threads(1), torch.inference_mode():
+        return _median_seconds(EagerStep(denoiser.program), frames)
 
 
 def _median_seconds(step, frames) -> float:

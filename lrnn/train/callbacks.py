@@ -135,8 +135,9 @@ class ReportProgress(L.Callback):
 class ExportProgram(L.Callback):
     """Write `model.safetensors` (masks baked) and `model.lrnn` (compiled) into the run folder when fit ends.
 
-    The module keeps its SequenceModel as `model` and may have `meta`, a dict of plain values that travels
-    with both files; the card beside it says how the model was made.
+    The module keeps its SequenceModel as `model`. It may have `finish(model, datamodule)`, a last touch on
+    the baked copy, and `meta`, a dict of plain values that travels with both files; the card beside it says
+    how the model was made.
 
     Args:
         folder: where to write; None is the logger's folder.
@@ -154,6 +155,8 @@ class ExportProgram(L.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         baked = copy.deepcopy(pl_module.model).cpu().eval()
         bake(baked)
+        if hasattr(pl_module, "finish"):
+            pl_module.finish(baked, trainer.datamodule)
         meta = {**getattr(pl_module, "meta", {}), "card": card(trainer, pl_module, baked)}
         baked.save(folder / "model.safetensors", meta)
         program = compile(baked)

@@ -109,7 +109,7 @@ class DenoiseData(L.LightningDataModule):
     def card(self) -> dict:
         """What a model card says of the data: plain values, no paths of this machine."""
         return {
-            "corpus": os.path.basename(os.path.normpath(self.root)) if self.root else "synthetic",
+            "corpus": _corpus(self.root),
             "batch_size": self.batch_size,
             "clip_seconds": self.clip_seconds,
             "snr_db": list(self.snr),
@@ -152,6 +152,14 @@ class StreamSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         start = self.position()
         return iter(range(start, start + self.length))
+
+
+def _corpus(root: str | None) -> str:
+    """The name of the folder that holds the sources, or "synthetic"."""
+    if root is None:
+        return "synthetic"
+    sources = find_sources(root).resolve()
+    return sources.parents[1].name if sources.parts[-2:] == ("sources", "train") else sources.name
 
 
 def _one_clip(items: list) -> tuple[Tensor, Tensor]:

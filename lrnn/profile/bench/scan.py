@@ -14,9 +14,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lrnn.memory import keep_freed_memory
 from lrnn.ops import backends, scan
 from lrnn.profile.bench.scan_forms import CONSTANT_ONLY, FORMS, FORWARD_ONLY
-from lrnn.profile.bench.timing import Timing, interleaved, keep_freed_memory, torch_threads
+from lrnn.profile.bench.timing import Timing, interleaved, torch_threads
 
 _ARRAYS = {
     ("constant", "forward"): 2,

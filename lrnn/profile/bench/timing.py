@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import statistics
@@ -77,20 +76,6 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def keep_freed_memory() -> bool:
-    """Have the C library keep freed memory for later tensors, not give it back; False where it cannot.
-
-    glibc returns the top of its heap to the system whenever enough of it is free, and whether the next
-    output is then paid for page by page (0.5 us each) depends on who allocated before: noise that drowns
-    kernels which run at the speed of memory. Holds for the rest of the process.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is None:
-        return False
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    return bool(mallopt(trim_threshold, 2**31 - 1)) and bool(mallopt(mmap_threshold, 2**25))
 
 
 @contextlib.contextmanager
