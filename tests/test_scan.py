@@ -311,6 +311,32 @@ def test_opcheck(kind, constant, with_h0, with_reset, reverse):
     )
 
 
+@pytest.fixture(scope="module")
+def reference_op():
+    """The reference's backward pass as the kernel of an op, as it is where no library is built."""
+    name = "lrnn_reference::scan_backward"
+    torch.library.define(
+        name,
+        "(Tensor grad_h, Tensor grad_last, Tensor a, Tensor h, Tensor? h0, Tensor? reset, bool reverse)"
+        " -> (Tensor grad_a, Tensor grad_b, Tensor grad_h0)",
+    )
+    torch.library.impl(name, "default", reference.scan_backward)
+
+    @torch.library.register_fake(name)
+    def _(grad_h, grad_last, a, h, h0, reset, reverse):
+        return a.new_empty(a.shape), h.new_empty(h.shape), grad_last.new_empty(grad_last.shape)
+
+    return torch.ops.lrnn_reference.scan_backward.default
+
+
+@pytest.mark.parametrize("kind", [(F32, F32), (C64, C64), (F32, C64)])
+@pytest.mark.parametrize(("constant", "with_h0", "with_reset", "reverse"), [OPTIONS[0], OPTIONS[-1]])
+def test_opcheck_of_the_reference(reference_op, kind, constant, with_h0, with_reset, reverse):
+    p = make(8, (2, 5, 3), kind, constant, with_h0, with_reset, reverse)
+    h = p.forward(lrnn.scan)[0].detach()
+    torch.library.opcheck(reference_op, (p.grad_h, p.grad_last, p.a.detach(), h, p.h0, p.reset, p.reverse))
+
+
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [F32, C64])
 def test_compiles_as_one_graph(backend, dtype):

@@ -23,6 +23,11 @@ def _coefficient(a: Tensor, acc: torch.dtype) -> Tensor:
     return a.to(acc if a.is_complex() else acc.to_real())
 
 
+def _conj(x: Tensor) -> Tensor:
+    """The conjugate, written out: where a compiled graph calls this kernel, torch 2.13 resolves no lazy one."""
+    return torch.conj_physical(x) if x.is_complex() else x
+
+
 def _order(length: int, reset: Tensor | None, reverse: bool) -> list[tuple[int, Tensor | None]]:
     """Time steps in the order of travel, each with the mask (B, 1) of sequences whose edge into it is cut."""
     if reset is None:
@@ -50,7 +55,7 @@ def scan(
         state = moved if cut is None else torch.where(cut, b_t[t], moved)
         out[t] = state
     h = torch.stack(out, dim=1).to(b.dtype) if length else b.new_empty(b.shape)
-    return h, state.clone()
+    return h, state.clone(memory_format=torch.contiguous_format)
 
 
 def scan_backward(
@@ -84,8 +89,8 @@ def scan_backward(
         g = g + grad_h[:, t]
         grad_b[:, t] = g
         before = h[:, steps[i - 1][0]] if i else first
-        through = g * before.conj()
-        g = g * (wide if constant else wide[:, t]).conj()
+        through = g * _conj(before)
+        g = g * _conj(wide if constant else wide[:, t])
         if cut is not None:
             through, g = through.masked_fill(cut, 0), g.masked_fill(cut, 0)
         through = through if wide.is_complex() else through.real if through.is_complex() else through
@@ -94,4 +99,4 @@ def scan_backward(
         else:
             grad_a[:, t] = through
     grad_a = grad_a.sum(0) if constant else grad_a
-    return grad_a.to(a.dtype), grad_b, g.clone()
+    return grad_a.to(a.dtype), grad_b, g.clone(memory_format=torch.contiguous_format)
