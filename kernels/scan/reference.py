@@ -24,7 +24,7 @@ def _coefficient(a: Tensor, acc: torch.dtype) -> Tensor:
 
 
 def _conj(x: Tensor) -> Tensor:
-    """The conjugate, written out: where a compiled graph calls this kernel, torch 2.13 resolves no lazy one."""
+    """The conjugate, written out: torch 2.13 resolves no lazy one where a compiled graph calls this."""
     return torch.conj_physical(x) if x.is_complex() else x
 
 
