@@ -35,6 +35,30 @@ def test_the_clip_is_clean_plus_noise():
     assert noisy.shape[1] == 1
 
 
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_engines_agree_on_the_trained_network(engine):
+    """In steps and chunks of any size, on the frames of the demo's clip."""
+    if engine == "native" and not lrnn.backends()["engine"].startswith("live"):
+        pytest.skip(lrnn.backends()["engine"])
+    denoiser = lrnn.Denoiser.load()
+    frames = denoiser.features(*audio.read(DEMO_CLIP))[:300]
+    expected = denoiser.program.stream("numpy").run(frames)
+    stream = denoiser.program.stream(engine)
+    whole = stream.run(frames)
+    stream.reset()
+    pieces = [stream.run(frames[:7]), *(stream.step(f)[None] for f in frames[7:20]), stream.run(frames[20:])]
+    for found in (whole, np.concatenate(pieces)):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+
+
+def test_speech_keeps_its_level():
+    """SI-SNR would not notice another gain; a listener would."""
+    clean, noisy = (audio.read_mono(path, 16000) for path in (DEMO_CLEAN, DEMO_CLIP))
+    denoised = lrnn.Denoiser.load().denoise(noisy, 16000, "numpy")
+    assert 20 * np.log10(np.dot(denoised, clean) / np.dot(clean, clean)) == pytest.approx(0, abs=1.5)
+    assert np.abs(denoised).max() < 1
+
+
 def test_the_demo_denoises_and_writes(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

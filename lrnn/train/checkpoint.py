@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from lrnn.nn import SequenceModel, SequenceModelConfig
-from lrnn.nn.file import load_model
+from lrnn.nn.model import load_model
 from lrnn.prune import attach_masks
 
 KEY = "lrnn"
