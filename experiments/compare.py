@@ -39,15 +39,9 @@ def main() -> None:
     rows = [measure(path, clips) for path in progress(args.models, len(args.models), "compare")]
     for row in rows[1:]:
         row["gain_over_first"] = interval(np.array(row["after"]) - np.array(rows[0]["after"]))
-    command = (
-        f"python experiments/compare.py {' '.join(map(name_of_model, args.models))} --data DIR -o {args.out}"
-    )
+    command = f"python experiments/compare.py {' '.join(args.models)} --data DIR -o {args.out}"
     write(Path(args.out), rows, command)
     print(Path(args.out).with_suffix(".md").read_text())
-
-
-def name_of_model(path: str) -> str:
-    return "/".join(Path(path).parts[-3:])
 
 
 def measure(path: str, clips: list) -> dict:
@@ -57,7 +51,7 @@ def measure(path: str, clips: list) -> dict:
     costs = count(denoiser.program, features)
     card = denoiser.program.meta.get("card", {})
     return {
-        "model": name_of_model(path),
+        "model": Path(path).parts[-3] if len(Path(path).parts) > 2 else Path(path).stem,
         "k": card.get("recipe", {}).get("k"),
         "seed": card.get("seed"),
         "steps": card.get("steps"),
@@ -113,14 +107,14 @@ def markdown(rows: list[dict], command: str) -> str:
     ]
     for r in rows:
         bins = [format(b["si_snri"], "+.2f") for b in r["by_snr"]]
-        lines.append(f"| {' | '.join([r['model'].split('/')[0], *bins])} |")
+        lines.append(f"| {' | '.join([r['model'], *bins])} |")
     return "\n".join(lines) + "\n"
 
 
 def cells(r: dict) -> list[str]:
     gain = r.get("gain_over_first")
     return [
-        r["model"].split("/")[0],
+        r["model"],
         f"{r['k']}",
         f"{r['seed']}",
         f"{r['steps']}",
@@ -162,10 +156,10 @@ def plot(path: Path, rows: list[dict]) -> None:
                 textcoords="offset points",
                 fontsize=7,
             )
-    axes.set_xscale("log")
+    axes.set_xlim(0, 1.5 * max(r["macs_weights"] for r in rows) / 1000)
     axes.set_xlabel("thousand multiply-accumulates per frame, nonzero weights")
     axes.set_ylabel("SI-SNR improvement, dB")
-    axes.margins(x=0.25, y=0.15)
+    axes.margins(y=0.15)
     axes.legend(loc="lower right", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)

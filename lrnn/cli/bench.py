@@ -15,7 +15,7 @@ def add(commands) -> None:
     scan.add_argument("--batch", type=int, default=8, help="B (default 8)")
     scan.add_argument("--length", type=int, default=4000, help="T (default 4000)")
     scan.add_argument("--width", type=int, default=128, help="P, complex states (default 128)")
-    scan.add_argument("--repeats", type=int, default=7, help="timed rounds (default 7)")
+    scan.add_argument("--repeats", type=int, default=15, help="timed rounds (default 15)")
     scan.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     stream = kinds.add_parser(
         "stream", help="one frame at a time: PyTorch against the native engine, dense and sparse"
