@@ -24,6 +24,7 @@ lint: $(BIN)/.built
 bench: $(BIN)/.built
 	$(BIN)/lrnn bench scan
 	$(BIN)/lrnn bench stream
+	$(BIN)/lrnn bench stream --model lrnn/models/denoiser.lrnn
 
 fit: $(BIN)/.built
 	$(BIN)/lrnn fit -c experiments/denoise-mini.yaml
