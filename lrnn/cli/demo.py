@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -115,6 +117,14 @@ def _write(folder: Path, rate: int, noisy, denoised, clean) -> list[str]:
     return [*written, str(folder / "demo.png")]
 
 
+def _command() -> str:
+    """How to call lrnn again: its name, or the path it was called by where a shell would not find it."""
+    called = Path(sys.argv[0])
+    if called.stem != "lrnn" or shutil.which("lrnn"):
+        return "lrnn"
+    return str(called)
+
+
 def _words(found: dict, denoiser) -> str:
     from lrnn.profile.count import count
 
@@ -124,6 +134,7 @@ def _words(found: dict, denoiser) -> str:
     hop, network = found["microseconds_per_hop"], found["network_microseconds"]
     torch_us, budget = found["dense_pytorch_microseconds"], found["hop_microseconds"]
     before, after, seconds = found["noisy_si_snr"], found["si_snr"], found["seconds"]
+    lrnn = _command()
     picture = "" if found["files"][-1].endswith(".png") else "\n  (no picture: pip install matplotlib)"
     return f"""\
 A sparse S5 network: {nonzero:,} of {parameters:,} weights, {sparse:,} of {dense:,} MACs a frame.
@@ -138,7 +149,7 @@ A sparse S5 network: {nonzero:,} of {parameters:,} weights, {sparse:,} of {dense
 Listen:  {"  ".join(found["files"])}{picture}
 
 Next:
-  lrnn denoise IN.wav OUT.wav --plot P.png     a recording of your own
-  lrnn profile                                 where the weights and the time are
-  lrnn bench stream                            the same ratios, measured with care
-  lrnn fit -c experiments/denoise-mini.yaml    train and prune one yourself"""
+  {lrnn} denoise IN.wav OUT.wav --plot P.png     a recording of your own
+  {lrnn} profile                                 where the weights and the time are
+  {lrnn} bench stream                            the same ratios, measured with care
+  {lrnn} fit -c experiments/denoise-mini.yaml    train and prune one yourself"""
