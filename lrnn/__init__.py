@@ -27,6 +27,8 @@ _LATER = {
     "Prune": "lrnn.train.prune",
 }
 
+_PACKAGES = ("data", "engine", "profile", "program", "prune", "train")
+
 __all__ = [
     "S5",
     "Denoiser",
@@ -48,8 +50,10 @@ __all__ = [
 def __getattr__(name: str):
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"lrnn.{name}")
     raise AttributeError(f"module 'lrnn' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_LATER])
+    return sorted([*globals(), *_LATER, *_PACKAGES])
