@@ -15,7 +15,7 @@ struct Elementwise {
     Run load;         // a
     Run copy;         // in
     Run accumulate;   // out + a
-    Run gather;       // out[i] + in[places[i]]
+    Run scatter;      // out, with in[i] added to number order[i] of it; n numbers in `in`
     Run affine;       // a * in + b
     Run diagonal;     // complex h = A h + in in (re, im) pairs; a holds (Re A, Re A), b holds (-Im A, Im A)
     Run relu;         // max(in, 0)

@@ -91,10 +91,10 @@ void accumulate(const Operation& op, float* base) noexcept {
     each(op, base, [&](std::int32_t i) { return at(y, i) + at(op.a, i); });
 }
 
-void gather(const Operation& op, float* base) noexcept {
+void scatter(const Operation& op, float* base) noexcept {
     const float* x = base + op.in;
     float* y = base + op.out;
-    for (std::int32_t i = 0; i < op.n; ++i) y[i] += x[op.places[i]];
+    for (std::int32_t i = 0; i < op.n; ++i) y[op.order[i]] += x[i];
 }
 
 void affine(const Operation& op, float* base) noexcept {
@@ -200,7 +200,7 @@ bool all_finite(const float* x, std::int64_t n) noexcept {
     return largest < 0x7f800000;
 }
 
-constexpr Elementwise kElementwise = {clear,     load,    copy, accumulate, gather, affine,    diagonal,
+constexpr Elementwise kElementwise = {clear,     load,    copy, accumulate, scatter, affine,   diagonal,
                                       relu,      pair_relu, sigmoid, gelu,  layer_norm, add,   product,
                                       gate,      round,   mean_pool, log_softmax, all_finite};
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "core/isa.h"
 
@@ -21,8 +22,8 @@ class Matvec {
 public:
     virtual ~Matvec() = default;
     virtual void multiply_add(const float* x, float* y) const noexcept = 0;  // y += W x
-    // Where multiply_add puts each row of W, or null: row r in y[r].
-    virtual const std::int32_t* places() const noexcept { return nullptr; }
+    // The rows of W in the order in which multiply_add keeps them in y, rows of zeros left out; empty: as they come.
+    virtual std::span<const std::int32_t> order() const noexcept { return {}; }
     virtual std::size_t bytes() const noexcept = 0;  // all that a product reads of W
     virtual const char* name() const noexcept = 0;
 };

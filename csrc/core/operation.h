@@ -15,9 +15,9 @@ struct Operation {
     const Matvec* matvec;
     const float* a;
     const float* b;
-    const std::int32_t* places;
+    const std::int32_t* order;
     std::uint32_t in, other, out, state;
-    std::int32_t n;  // numbers in `out`, without padding
+    std::int32_t n;  // numbers in `out` (of a scatter in `in`), without padding
     float scalar;
     std::int32_t value;  // id of the value it makes
 };

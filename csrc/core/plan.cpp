@@ -107,7 +107,7 @@ Elementwise::Run loop_of(const Step& step, Kind kind, const Elementwise& loops) 
 void multiply(const Operation& op, float* base) noexcept { op.matvec->multiply_add(base + op.in, base + op.out); }
 
 // The operations of a product: out = other or zeros, out += bias, out += W in. Rows that the matrix keeps in another
-// order are multiplied into memory of their own and picked from there.
+// order are multiplied into memory of their own and added from there to where they belong.
 void emit_product(const Step& step, const Node& linear, Operation op, const Elementwise& loops, Buffers& values,
                   Plan& plan) {
     const bool bias = !linear.a.empty();
@@ -124,17 +124,20 @@ void emit_product(const Step& step, const Node& linear, Operation op, const Elem
         if (op.out != op.other) emit(loops.copy, op.other);
         if (bias) emit(loops.accumulate, op.in);
     }
-    if (linear.matvec->places() == nullptr) {
+    const std::span<const std::int32_t> order = linear.matvec->order();
+    if (order.empty()) {
         emit(multiply, op.in);
         return;
     }
-    const std::uint32_t x = op.in, out = op.out, scratch = values.take(op.n);
-    op.places = linear.matvec->places();
+    const std::uint32_t x = op.in, out = op.out;
+    op.n = static_cast<std::int32_t>(order.size());
+    const std::uint32_t scratch = values.take(op.n);
     op.out = scratch;
     emit(loops.clear, x);
     emit(multiply, x);
+    op.order = order.data();
     op.out = out;
-    emit(loops.gather, scratch);
+    emit(loops.scatter, scratch);
     values.give(scratch, op.n);
 }
 

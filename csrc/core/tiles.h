@@ -25,14 +25,14 @@ struct Tile {
 
 // A matrix cut into tiles, its rows possibly in another order.
 struct Cutting {
-    std::vector<float> weight;         // (rows, cols)
-    std::vector<std::int32_t> places;  // where each row went; empty: nowhere
+    std::vector<float> weight;        // (rows, cols)
+    std::vector<std::int32_t> order;  // which rows those are; empty: all, as they come
     std::vector<Tile> tiles;
     double cost;  // of a product, in slots
 };
 
-// The cheaper of two orders: as the rows come, or fullest first where that saves more slots than it costs to put the
-// results back. Rows of pruned networks differ: of a pruned S5's B many are empty.
+// The cheaper of two orders: as the rows come, or fullest first, without the empty ones, where that saves more slots than
+// it costs to put the results back. Rows of pruned networks differ: of a pruned S5's B two in three are empty.
 Cutting cut_best(const float* weight, std::int32_t rows, std::int32_t cols, const TileShape& shape);
 
 std::unique_ptr<Matvec> pack_tiles(Cutting cutting, std::int32_t rows, std::int32_t cols, const TileShape& shape);
