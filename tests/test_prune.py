@@ -563,11 +563,14 @@ def test_prune_once_prunes_and_bakes():
 
 def test_command_prunes_a_model_file(tmp_path, capsys):
     source, out = tmp_path / "dense.safetensors", tmp_path / "sparse.safetensors"
-    sequence_model().save(source, {"frontend": {"kind": "none"}})
+    card = {"seed": 3, "sparsity": 0.0, "metrics": {"val_si_snr": 12.0}}
+    sequence_model().save(source, {"frontend": {"kind": "none"}, "card": card})
     assert main(["prune", str(source), "-o", str(out), "--sparsity", "0.8", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     model, meta = load_model(out)
-    assert meta == {"frontend": {"kind": "none"}}
+    assert meta["frontend"] == {"kind": "none"}
+    assert "metrics" not in meta["card"]  # they were another model's
+    assert (meta["card"]["seed"], meta["card"]["sparsity"]) == (3, 0.8)
     assert report["sparsity"] == pytest.approx(0.8, abs=0.02)
     for name, parameter in model.named_parameters():
         if name in report["parameters"]:

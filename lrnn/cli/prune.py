@@ -43,7 +43,7 @@ def run(args) -> int:
     pruner = Pruner(model, args.sparsity, args.distribution, exclude=args.exclude).attach()
     pruner.step(0)
     pruner.finalize()
-    model.save(args.out, meta)
+    model.save(args.out, _after_pruning(meta, args))
     total, sparsities = pruner.total_sparsity(), pruner.sparsities()
     if args.json:
         print(json.dumps({"out": args.out, "sparsity": total, "parameters": sparsities}))
@@ -52,3 +52,12 @@ def run(args) -> int:
     print(table([*rows, ["all of these", f"{total:.4f}"]], ["parameter", "sparsity"]))
     print(f"wrote {args.out}", file=sys.stderr)
     return 0
+
+
+def _after_pruning(meta: dict, args) -> dict:
+    """What travels with the model, its card without the metrics that pruning has made untrue."""
+    if "card" not in meta:
+        return meta
+    card = {name: value for name, value in meta["card"].items() if name != "metrics"}
+    one_shot = {"sparsity": args.sparsity, "distribution": args.distribution, "mode": "one-shot"}
+    return {**meta, "card": {**card, "pruning": one_shot, "sparsity": args.sparsity}}
