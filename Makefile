@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# Another torch may want another Triton: TORCH=torch==2.11.0 TRITON=triton leaves the choice to torch.
+TRITON ?= triton==3.7.1; sys_platform == 'linux'
 VENV ?= .venv
 BIN := $(VENV)/bin
 HAVE_CXX := $(shell command -v $(firstword $(CXX)) >/dev/null 2>&1 && echo yes)
@@ -34,7 +36,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	LRNN_NATIVE=skip $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	LRNN_NATIVE=skip $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable ".[dev]" "$(TRITON)"
 	@touch $@
 
 $(BIN)/.built: $(BIN)/.installed $(SOURCES)
