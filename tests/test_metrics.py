@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrnn.data.metrics import paper_loss, paper_si_snr, si_snr, si_snr_improvement
+from lrnn.data.metrics import paper_loss, paper_si_snr, si_snr, si_snr_improvement, speech_gain
 
 
 def pair(seed: int = 0, n: int = 800) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,3 +79,13 @@ def test_paper_loss_adds_the_magnitudes_error():
     base = paper_loss(estimate, target, mag, mag)
     assert base.item() == pytest.approx(100 - si_snr(estimate, target).mean().item(), abs=1e-3)
     assert (paper_loss(estimate, target, mag + 2, mag) - base).item() == pytest.approx(0.004, abs=1e-9)
+
+
+def test_speech_gain_is_that_of_the_speech_alone():
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 3, 8000, generator=generator)
+    noise = noise - (noise * clean).sum(-1, keepdim=True) / clean.square().sum(-1, keepdim=True) * clean
+    found = speech_gain(0.5 * clean + 3 * noise, clean)
+    torch.testing.assert_close(found, torch.full((3,), -6.0206), atol=1e-3, rtol=0)
+    assert speech_gain(-clean, clean).isnan().all()
+    assert speech_gain(clean, torch.zeros_like(clean)).isnan().all()

@@ -53,8 +53,11 @@ def run_denoise(args) -> int:
         return 0
     print(
         f"{total['clips']} clips: SI-SNR {total['noisy_si_snr']:.2f} dB -> {total['si_snr']:.2f} dB, "
-        f"SI-SNRi {total['si_snri']:+.2f} dB; {total['worse']} made worse\n"
+        f"SI-SNRi {total['si_snri']:+.2f} dB; {total['worse']} made worse"
     )
+    if total["gain"] is not None:
+        print(f"speech leaves {total['gain']:+.1f} dB louder, with a spread of {total['gain_spread']:.1f} dB")
+    print()
     rows = [[b["snr"], str(b["clips"]), f"{b['si_snr']:.2f}", f"{b['si_snri']:+.2f}"] for b in bins]
     print(table(rows, ["mixed at (dB)", "clips", "SI-SNR (dB)", "SI-SNRi (dB)"]))
     return 0

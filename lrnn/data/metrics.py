@@ -41,6 +41,21 @@ def si_snr_improvement(estimate: Tensor, noisy: Tensor, target: Tensor) -> Tenso
     return si_snr(estimate, target) - si_snr(noisy, target)
 
 
+def speech_gain(estimate: Tensor, target: Tensor) -> Tensor:
+    """By how much the target is louder in the estimate than it was, in dB: what SI-SNR does not see.
+
+    Args:
+        estimate: (..., N) real.
+        target: (..., N), same shape.
+
+    Returns:
+        (...) dB of the estimate's projection on the target; NaN where the target is silent or the
+        projection is not positive.
+    """
+    projection = (estimate * target).sum(-1) / target.square().sum(-1)
+    return 20 * torch.log10(torch.where(projection > 0, projection, torch.nan))
+
+
 def paper_si_snr(target: Tensor, estimate: Tensor) -> Tensor:
     """The reference's SI-SNR in dB, without a guard: a silent target gives NaN. Shapes as in `si_snr`."""
     target = target - target.mean(-1, keepdim=True)

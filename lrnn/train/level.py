@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lrnn.data.metrics import speech_gain
 from lrnn.data.stft import Stft, apply_mask, features
 from lrnn.nn import SequenceModel
 
@@ -35,9 +36,9 @@ def match_level(model: SequenceModel, stft: Stft, batches: Iterable[tuple[Tensor
     for noisy, clean in batches:
         X = stft.analyse(noisy)
         estimate = stft.synthesise(apply_mask(X, model(features(X))[0]), noisy.shape[-1])
-        projection = (estimate * clean).sum(-1) / clean.square().sum(-1)
-        gains.append(20 * torch.log10(projection[projection > 0]))
+        gains.append(speech_gain(estimate, clean))
     measured = torch.cat(gains) if gains else torch.zeros(0)
+    measured = measured[measured.isfinite()]
     if not len(measured):
         raise ValueError("batches: no clip's estimate holds its speech, so that its level cannot be matched")
     gain_db = measured.mean().item()
