@@ -65,14 +65,23 @@ class NdnsFolder(Dataset):
 
     def __getitem__(self, index: int) -> Clip:
         """Read one mixture."""
-        file_id, noisy_path, clean_path = self._pairs[index]
+        noisy_path, clean_path = self.paths(index)
         noisy, clean = self._read(noisy_path), self._read(clean_path)
         if noisy.shape != clean.shape:
             raise ValueError(
                 f"{clean_path}: {len(clean)} samples, expected {len(noisy)} as in {noisy_path.name}"
             )
+        return Clip(noisy, clean, self.info(index))
+
+    def paths(self, index: int) -> tuple[Path, Path]:
+        """The files of one mixture: noisy, clean."""
+        return self._pairs[index][1:]
+
+    def info(self, index: int) -> ClipInfo:
+        """What the name of one mixture says; nothing is read."""
+        file_id, noisy_path, _ = self._pairs[index]
         name = noisy_path.stem
-        return Clip(noisy, clean, ClipInfo(file_id, _number(_SNR, name), _number(_LEVEL, name), name))
+        return ClipInfo(file_id, _number(_SNR, name), _number(_LEVEL, name), name)
 
     def _read(self, path: Path) -> Tensor:
         samples = torch.from_numpy(audio.read_mono(path, self.sample_rate))
