@@ -1,26 +1,43 @@
 """Unstructured pruning: when (schedule), what (score), how much of each tensor (distribution), how (mask).
 
 The cut is jaxpruner's (Lee et al. 2023). `Pruner` puts the four together and knows nothing of trainers;
-`lrnn.Prune` drives it from Lightning.
+`lrnn.Prune` drives it from Lightning. `dead_units` tells what pruning has cut off.
 """
 
 from lrnn.prune.distribution import Distribution, erk, global_magnitude, uniform
+from lrnn.prune.health import DeadUnits, dead_units
 from lrnn.prune.mask import Mask, attach_masks, bake
 from lrnn.prune.pruner import Mode, Pruner, prune_once
-from lrnn.prune.schedule import CubicSchedule
+from lrnn.prune.schedule import (
+    ConstantSchedule,
+    CubicSchedule,
+    LinearSchedule,
+    OneShotSchedule,
+    Schedule,
+    ScheduleName,
+    make_schedule,
+)
 from lrnn.prune.score import keep_largest, score
 
 __all__ = [
+    "ConstantSchedule",
     "CubicSchedule",
+    "DeadUnits",
     "Distribution",
+    "LinearSchedule",
     "Mask",
     "Mode",
+    "OneShotSchedule",
     "Pruner",
+    "Schedule",
+    "ScheduleName",
     "attach_masks",
     "bake",
+    "dead_units",
     "erk",
     "global_magnitude",
     "keep_largest",
+    "make_schedule",
     "prune_once",
     "score",
     "uniform",

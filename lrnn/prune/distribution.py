@@ -68,3 +68,28 @@ def global_magnitude(scores: dict[str, Tensor], numel: dict[str, int], sparsity:
     kept[order] = width[order].cumsum(0) <= budget
     parts = kept.split([s.numel() for s in scores.values()])
     return {name: 1.0 - part.sum().item() / len(part) for name, part in zip(scores, parts, strict=True)}
+
+
+def rest_sparsity(numel: dict[str, int], fixed: dict[str, float], sparsity: float) -> float:
+    """Sparsity that is left to the tensors without a fixed one, so that all together have `sparsity`.
+
+    Args:
+        numel: elements of each tensor.
+        fixed: sparsity of those that have one of their own.
+        sparsity: zeros over elements, of all tensors together.
+
+    Raises:
+        ValueError where the fixed ones leave the others too few zeros or too many.
+    """
+    if not fixed:
+        return sparsity
+    zeros = sparsity * sum(numel.values()) - sum(fixed[name] * numel[name] for name in fixed)
+    room = sum(n for name, n in numel.items() if name not in fixed)
+    if room == 0:
+        raise ValueError("overrides fix the sparsity of every tensor; leave one to make up for the others")
+    if not 0 <= zeros / room < 1:
+        raise ValueError(
+            f"overrides leave the other tensors a sparsity of {zeros / room:.3f} for {sparsity} in all, "
+            "expected 0 or more and less than 1"
+        )
+    return zeros / room

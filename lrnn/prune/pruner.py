@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lrnn.prune import mask
-from lrnn.prune.distribution import Distribution, erk, global_magnitude, uniform
-from lrnn.prune.schedule import CubicSchedule
+from lrnn.prune.distribution import Distribution, erk, global_magnitude, rest_sparsity, uniform
+from lrnn.prune.health import DeadUnits, dead_units_of
+from lrnn.prune.schedule import CubicSchedule, Schedule, make_schedule
 from lrnn.prune.score import keep_largest, mask_shape, n_kept, score
-from lrnn.prune.weights import Weight, find_weights
+from lrnn.prune.weights import Weight, find_weights, match_overrides
 
 Mode = Literal["ste", "paper"]
 
@@ -26,13 +27,15 @@ class Pruner:
             ...                      # forward, backward, optimizer.step() as ever
         pruner.finalize()
 
-    Every parameter with two axes or more is pruned; biases, norms and `log_step` never are.
+    Every parameter with two axes or more is pruned; biases, norms and `log_step` never are. Frozen parameters
+    (requires_grad=False) are pruned like the others. The masks are a function of the weights and the
+    iteration alone, so that processes with equal weights choose equal masks.
 
     Args:
         module: the module; changed in place.
         sparsity: final share of zeros over the elements of all pruned tensors, 0 <= sparsity < 1.
         distribution: "erk", "uniform" or "global", see lrnn.prune.distribution.
-        schedule: when; the default prunes at the first step.
+        schedule: when, see lrnn.prune.schedule; the default prunes at the first step.
         every: iterations from one choice of masks to the next. The last choice falls on schedule.end, and
             then the masks are frozen.
         mode: "ste", straight-through masks over dense weights; or "paper", the rule of the paper's code, for
@@ -40,7 +43,9 @@ class Pruner:
             that dense weights are lost and pruned ones hold no more than one update. There B is pruned by
             element, `log_step` counts as a weight, `every` is not used, the schedule runs one iteration ahead
             and nothing is ever frozen.
-        exclude: globs of names of parameters or modules to leave dense.
+        exclude: globs of names of parameters or modules to leave dense; they count for nothing.
+        overrides: sparsity of single tensors, by globs as in `exclude`; of several that match the last one
+            counts. The others share what is left, so that all together have `sparsity`.
     """
 
     def __init__(
@@ -48,16 +53,20 @@ class Pruner:
         module: nn.Module,
         sparsity: float = 0.9,
         distribution: Distribution = "erk",
-        schedule: CubicSchedule = CubicSchedule(),  # noqa: B008  (frozen)
+        schedule: Schedule = CubicSchedule(),  # noqa: B008  (frozen)
         every: int = 1,
         mode: Mode = "ste",
         exclude: Sequence[str] = (),
+        overrides: Mapping[str, float] | None = None,
     ):
-        check_options(sparsity, distribution, every, mode, exclude)
+        check_options(sparsity, distribution, every, mode, exclude, overrides)
         self.module, self.sparsity, self.distribution = module, sparsity, distribution
-        self.schedule, self.every, self.mode, self.exclude = schedule, every, mode, tuple(exclude)
+        self.schedule, self.every, self.mode = schedule, every, mode
+        self.exclude, self.overrides = tuple(exclude), dict(overrides or {})
         self.frozen = False
         self.weights: list[Weight] = []
+        self._fixed: dict[str, float] = {}  # final sparsity of the tensors that overrides name
+        self._rest = sparsity  # final sparsity of all others together
         self._last: int | None = None  # iteration of the last choice of masks
 
     def attach(self) -> Pruner:
@@ -68,6 +77,9 @@ class Pruner:
         # To the paper's code a step size is a weight: it stores them as (P, 1) and prunes what has two axes.
         also = ("log_step",) if self.mode == "paper" else ()
         self.weights = find_weights(self.module, self.exclude, also)
+        self._fixed = match_overrides(self.weights, self.overrides)
+        numel = {weight.name: weight.dense.numel() for weight in self.weights}
+        self._rest = rest_sparsity(numel, self._fixed, self.sparsity)
         for weight in self.weights:
             for owner, attribute in weight.places:
                 if self.mode == "ste":
@@ -127,12 +139,15 @@ class Pruner:
 
     def _targets(self, scores: dict[str, Tensor], fraction: float) -> dict[str, float]:
         """Sparsity of each tensor at a fraction of the way."""
+        fixed = {name: sparsity * fraction for name, sparsity in self._fixed.items()}
+        rest = [weight for weight in self.weights if weight.name not in fixed]
         if self.distribution == "global":
-            numel = {weight.name: weight.dense.numel() for weight in self.weights}
-            return global_magnitude(scores, numel, self.sparsity * fraction)
+            scores = {weight.name: scores[weight.name] for weight in rest}
+            numel = {weight.name: weight.dense.numel() for weight in rest}
+            return fixed | global_magnitude(scores, numel, self._rest * fraction)
         share_out = erk if self.distribution == "erk" else uniform
-        final = share_out({weight.name: _shape(weight) for weight in self.weights}, self.sparsity)
-        return {name: sparsity * fraction for name, sparsity in final.items()}
+        final = share_out({weight.name: _shape(weight) for weight in rest}, self._rest)
+        return fixed | {name: sparsity * fraction for name, sparsity in final.items()}
 
     def sparsities(self) -> dict[str, float]:
         """Share of exact zeros in each pruned weight, as the module computes with it."""
@@ -144,6 +159,11 @@ class Pruner:
         self._check_attached()
         zeros = sum((w.effective == 0).sum().item() for w in self.weights)
         return zeros / sum(w.effective.numel() for w in self.weights)
+
+    def dead_units(self) -> dict[str, DeadUnits]:
+        """What the masks have cut off in each pruned weight; see lrnn.prune.health."""
+        self._check_attached()
+        return dead_units_of(self.weights)
 
     def finalize(self) -> None:
         """Write the zeros into the weights and leave plain parameters under plain names; pruning is over."""
@@ -158,12 +178,15 @@ class Pruner:
                     mask.bake_one(owner, attribute)
         self.frozen = True
 
-    def state_dict(self) -> dict[str, int | float | str | bool]:
+    def state_dict(self) -> dict[str, Any]:
         """Where the pruner stands, in plain values; the masks themselves are in the module's state dict."""
         return {
             "sparsity": self.sparsity,
             "distribution": self.distribution,
             "mode": self.mode,
+            "exclude": list(self.exclude),
+            "overrides": dict(self.overrides),
+            "schedule": self.schedule.name,
             "start": self.schedule.start,
             "end": self.schedule.end,
             "every": self.every,
@@ -171,18 +194,23 @@ class Pruner:
             "frozen": self.frozen,
         }
 
-    def load_state_dict(self, state: dict[str, int | float | str | bool]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken, on its schedule.
 
         Raises:
-            ValueError where this pruner has another sparsity, distribution or mode.
+            ValueError where this pruner has another sparsity, distribution, mode, exclude, overrides or kind
+            of schedule.
         """
-        for name in ("sparsity", "distribution", "mode"):
-            if state[name] != getattr(self, name):
+        mine = self.state_dict()
+        # The first checkpoints said nothing of these.
+        state = {"exclude": mine["exclude"], "overrides": {}, "schedule": "cubic", **state}
+        for name in ("sparsity", "distribution", "mode", "exclude", "overrides", "schedule"):
+            if state[name] != mine[name]:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)!r}, but the checkpoint was pruned with {state[name]!r}"
+                    f"{name} is {mine[name]!r}, but the checkpoint was pruned with {state[name]!r}"
                 )
-        self.schedule = CubicSchedule(int(state["start"]), int(state["end"]))
+        if (state["start"], state["end"]) != (self.schedule.start, self.schedule.end):
+            self.schedule = make_schedule(state["schedule"], int(state["start"]), int(state["end"]))
         self.every, self.frozen = int(state["every"]), bool(state["frozen"])
         self._last = None if state["last"] < 0 else int(state["last"])
 
@@ -192,16 +220,27 @@ class Pruner:
 
 
 def prune_once(
-    module: nn.Module, sparsity: float = 0.9, distribution: Distribution = "erk", exclude: Sequence[str] = ()
+    module: nn.Module,
+    sparsity: float = 0.9,
+    distribution: Distribution = "erk",
+    exclude: Sequence[str] = (),
+    overrides: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Prune a module in one shot and bake it; returns each tensor's sparsity. Arguments as for Pruner."""
-    pruner = Pruner(module, sparsity, distribution, exclude=exclude).attach()
+    pruner = Pruner(module, sparsity, distribution, exclude=exclude, overrides=overrides).attach()
     pruner.step(0)
     pruner.finalize()
     return pruner.sparsities()
 
 
-def check_options(sparsity: float, distribution: str, every: int, mode: str, exclude: Sequence[str]) -> None:
+def check_options(
+    sparsity: float,
+    distribution: str,
+    every: int,
+    mode: str,
+    exclude: Sequence[str],
+    overrides: Mapping[str, float] | None,
+) -> None:
     """Raise ValueError or TypeError that names the argument which Pruner could not use."""
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity is {sparsity}, expected 0 <= sparsity < 1")
@@ -213,6 +252,9 @@ def check_options(sparsity: float, distribution: str, every: int, mode: str, exc
         raise ValueError(f"every is {every}, expected at least 1")
     if isinstance(exclude, str):
         raise TypeError(f"exclude is the string {exclude!r}, expected a sequence of globs")
+    for pattern, own in (overrides or {}).items():
+        if not 0 <= own < 1:
+            raise ValueError(f"overrides has {own} for {pattern!r}, expected 0 <= sparsity < 1")
 
 
 def _shape(weight: Weight) -> tuple[int, ...]:

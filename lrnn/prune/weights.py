@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -21,12 +21,17 @@ class Weight:
     """One tensor that is pruned.
 
     Attributes:
-        name: as `named_parameters` of the plain module gives it.
-        places: the modules that use it and their attribute; more than one where it is tied.
+        names: as `named_parameters` of the plain module gives them; more than one where it is tied.
+        places: the modules that use it and their attribute, in the same order.
     """
 
-    name: str
+    names: tuple[str, ...]
     places: tuple[tuple[nn.Module, str], ...]
+
+    @property
+    def name(self) -> str:
+        """The first of its names, which stands for it."""
+        return self.names[0]
 
     @property
     def dense(self) -> Tensor:
@@ -66,7 +71,7 @@ def find_weights(module: nn.Module, exclude: Sequence[str] = (), also: Sequence[
         if _is_candidate(owner, attribute, also):
             uses.setdefault(_identity(owner, attribute), []).append((name, owner, attribute))
     weights = [
-        Weight(tied[0][0], tuple((owner, attribute) for _, owner, attribute in tied))
+        Weight(tuple(name for name, *_ in tied), tuple((owner, attribute) for _, owner, attribute in tied))
         for tied in uses.values()
         if not any(_matches(name, pattern) for name, *_ in tied for pattern in exclude)
     ]
@@ -75,6 +80,25 @@ def find_weights(module: nn.Module, exclude: Sequence[str] = (), also: Sequence[
     for weight in weights:
         _check(weight)
     return sorted(weights, key=lambda weight: weight.name)
+
+
+def match_overrides(weights: Sequence[Weight], overrides: Mapping[str, float]) -> dict[str, float]:
+    """Sparsity by name of the weights that have one of their own; of several patterns the last one counts.
+
+    Args:
+        weights: what is pruned.
+        overrides: sparsity by glob; one matches as in `find_weights`.
+
+    Raises:
+        ValueError that names a pattern which matches none of the weights.
+    """
+    fixed = {}
+    for pattern, sparsity in overrides.items():
+        matched = [w.name for w in weights if any(_matches(name, pattern) for name in w.names)]
+        if not matched:
+            raise ValueError(f"overrides has the pattern {pattern!r}, which matches no weight that is pruned")
+        fixed |= dict.fromkeys(matched, sparsity)
+    return fixed
 
 
 def _named(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

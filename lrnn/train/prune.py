@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lightning as L
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
-from lrnn.prune import CubicSchedule, Distribution, Mode, Pruner
+from lrnn.prune import Distribution, Mode, Pruner, Schedule, ScheduleName, make_schedule
 from lrnn.prune.pruner import check_options
+from lrnn.prune.weights import find_weights
+
+_SHARDED = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
 class Prune(L.Callback):
@@ -22,7 +26,11 @@ class Prune(L.Callback):
     module for such a checkpoint.
 
     Logged: `sparsity`, the total, on the progress bar and in `callback_metrics`; and to the loggers, whenever
-    the masks change, `sparsity/total` and `sparsity/<parameter>`.
+    the masks change, `sparsity/total`, and `sparsity/<parameter>` and `dead/<parameter>`, the number of its
+    units without any connection. A warning tells when the first units of a parameter die.
+
+    The module makes its layers in `__init__`. It is trained in one process or under DDP; sharded strategies
+    (FSDP, DeepSpeed) are refused.
 
     Args:
         sparsity: final share of zeros over all pruned weights, 0 <= sparsity < 1.
@@ -30,8 +38,13 @@ class Prune(L.Callback):
         start: optimiser step where pruning begins; a float is a fraction of all steps of the fit.
         end: optimiser step from which the masks are frozen; a float is a fraction of all steps.
         every: steps from one choice of masks to the next.
-        exclude: globs of names of parameters or modules to leave dense.
+        exclude: globs of names of parameters or modules to leave dense; they count for nothing.
         mode: "ste", or "paper" for the rule of the paper's code; see lrnn.prune.Pruner.
+        overrides: sparsity of single tensors by globs as in `exclude`; the others share what is left, so that
+            all together have `sparsity`.
+        schedule: "cubic" or "linear" from `start` to `end`; "constant", the whole sparsity from `start` and
+            masks that may change until `end`; "oneshot", the whole at `start`, where masks freeze (`end` is
+            not used).
     """
 
     def __init__(
@@ -43,8 +56,11 @@ class Prune(L.Callback):
         every: int = 8,
         exclude: Sequence[str] = (),
         mode: Mode = "ste",
+        overrides: Mapping[str, float] | None = None,
+        schedule: ScheduleName = "cubic",
     ):
-        check_options(sparsity, distribution, every, mode, exclude)
+        check_options(sparsity, distribution, every, mode, exclude, overrides)
+        make_schedule(schedule, 0, 0)
         for name, value in (("start", start), ("end", end)):
             if value < 0 or (isinstance(value, float) and value > 1):
                 raise ValueError(
@@ -52,28 +68,35 @@ class Prune(L.Callback):
                 )
         self.sparsity, self.distribution, self.start, self.end = sparsity, distribution, start, end
         self.every, self.exclude, self.mode = every, tuple(exclude), mode
+        self.overrides, self.schedule = overrides, schedule
         self.pruner: Pruner | None = None
         self._resumed = False
         self._total = 0.0
+        self._dying: set[str] = set()  # parameters whose dead units were reported
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Attach the masks: before optimisers are made and before a checkpoint is loaded into the module."""
+        if isinstance(trainer.strategy, _SHARDED):
+            raise ValueError(
+                f"strategy is {type(trainer.strategy).__name__}, but Prune needs one process or DDP: "
+                "it ranks the entries of whole weights, and a sharded strategy holds only a part of each"
+            )
         if self.pruner is None or self.pruner.module is not pl_module:
             self.pruner = Pruner(
                 pl_module,
                 self.sparsity,
                 self.distribution,
-                every=self.every,
-                mode=self.mode,
-                exclude=self.exclude,
+                make_schedule(self.schedule, 0, 0),  # until the trainer knows its number of steps
+                self.every,
+                self.mode,
+                self.exclude,
+                self.overrides,
             ).attach()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Turn fractions into steps, unless a checkpoint has brought its schedule along."""
-        total = trainer.estimated_stepping_batches
-        schedule = None
-        if all(isinstance(at, int) for at in (self.start, self.end)) or not math.isinf(total):
-            schedule = CubicSchedule(_steps(self.start, total), _steps(self.end, total))
+        self._check_weights(pl_module)
+        schedule = self._make_schedule(trainer.estimated_stepping_batches)
         if not self._resumed:
             if schedule is None:
                 raise ValueError(
@@ -81,22 +104,54 @@ class Prune(L.Callback):
                 )
             self.pruner.schedule = schedule
         elif schedule is not None and schedule != self.pruner.schedule:
-            warnings.warn(
+            rank_zero_warn(
                 f"pruning goes on with the checkpoint's {self.pruner.schedule}, not with {schedule}"
             )
         self._total = self.pruner.total_sparsity()
+
+    def _make_schedule(self, total: int | float) -> Schedule | None:
+        """The schedule of a fit of `total` steps; None where a fraction of infinity would be needed."""
+        if math.isinf(total) and not (isinstance(self.start, int) and isinstance(self.end, int)):
+            return None
+        return make_schedule(self.schedule, _steps(self.start, total), _steps(self.end, total))
+
+    def _check_weights(self, pl_module: L.LightningModule) -> None:
+        """Weights that came after `setup` have no masks; frozen ones have, which may surprise."""
+        known = {weight.name for weight in self.pruner.weights}
+        late = [w.name for w in find_weights(pl_module, self.exclude) if w.name not in known]
+        if late:
+            raise ValueError(
+                f"{late[0]} was made after Prune.setup and has no mask; make layers in the module's __init__"
+            )
+        frozen = [weight.name for weight in self.pruner.weights if not weight.dense.requires_grad]
+        if frozen:
+            rank_zero_warn(
+                f"{len(frozen)} weights are frozen and will be pruned without being trained ({frozen[0]}"
+                f"{', ...' if len(frozen) > 1 else ''}); exclude them to leave them dense"
+            )
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Prune as far as the schedule asks at this optimiser step, and log."""
         if self.pruner.step(trainer.global_step):
-            sparsities = self.pruner.sparsities()
-            self._total = self.pruner.total_sparsity()
-            metrics = {"sparsity/total": self._total, **{f"sparsity/{k}": v for k, v in sparsities.items()}}
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics, step=trainer.global_step)
+            self._report(trainer)
         pl_module.log("sparsity", self._total, prog_bar=True, logger=False, batch_size=1)
+
+    def _report(self, trainer: L.Trainer) -> None:
+        """Log what the new masks leave; warn of weights in which a unit has just died."""
+        self._total = self.pruner.total_sparsity()
+        dead = self.pruner.dead_units()
+        metrics = {"sparsity/total": self._total}
+        metrics |= {f"sparsity/{name}": share for name, share in self.pruner.sparsities().items()}
+        metrics |= {f"dead/{name}": len(units) for name, units in dead.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.global_step)
+        dying = [name for name, units in dead.items() if len(units) and name not in self._dying]
+        if dying:
+            found = "; ".join(f"{name}: {dead[name]}" for name in dying)
+            rank_zero_warn(f"units died at step {trainer.global_step}, sparsity {self._total:.3f}: {found}")
+            self._dying.update(dying)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """With mode "paper", evaluate masked weights as its code does: updates fill the zeros."""
@@ -108,7 +163,7 @@ class Prune(L.Callback):
         """Prune once more: no batch follows the last step to do it, and end = 1.0 is that very step."""
         self.pruner.step(trainer.global_step)
         if trainer.global_step < self.pruner.schedule.end:
-            warnings.warn(
+            rank_zero_warn(
                 f"training ended at step {trainer.global_step}, before pruning did at "
                 f"{self.pruner.schedule.end}: sparsity is {self.pruner.total_sparsity():.3f}, "
                 f"not {self.sparsity}"
