@@ -57,15 +57,34 @@ def test_features_of_silence_have_finite_gradients():
     assert torch.isfinite(x.grad).all()
 
 
-def test_mask_gradient_reaches_through_the_inverse():
-    stft = Stft(64, 16)
-    X = stft.analyse(noise(200).double())
+@pytest.mark.parametrize("n", [1, 63, 200, 512])
+@pytest.mark.parametrize("stft", [Stft(64, 16), Stft(96, 16, "boxcar")], ids=str)
+def test_mask_gradient_reaches_through_the_inverse(stft, n):
+    X = stft.analyse(torch.stack([noise(n, 1), noise(n, 2)]).double())
     mask = torch.rand(X.shape, dtype=torch.float64, requires_grad=True)
 
     def some_samples(mask):
-        return stft.synthesise(apply_mask(X, mask), 200)[::17]
+        return stft.resynthesise(X, mask, n)[:, ::7]
 
     assert torch.autograd.gradcheck(some_samples, mask, fast_mode=True)
+
+
+def test_resynthesis_is_mask_and_synthesis_with_their_gradient():
+    stft = Stft()
+    X = stft.analyse(torch.stack([noise(3000, 1), noise(3000, 2)]))
+    weight = torch.stack([noise(3000, 3), noise(3000, 4)])
+    found, expected = (torch.rand(X.shape, generator=torch.manual_seed(0)).requires_grad_() for _ in range(2))
+    quick, plain = stft.resynthesise(X, found, 3000), stft.synthesise(apply_mask(X, expected), 3000)
+    assert torch.equal(quick, plain)
+    (quick * weight).sum().backward()
+    (plain * weight).sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad)
+
+
+def test_resynthesis_names_a_mask_of_another_shape():
+    X = Stft().analyse(noise(500))
+    with pytest.raises(ValueError, match="M has shape"):
+        Stft().resynthesise(X, torch.zeros(3, 257), 500)
 
 
 def test_mask_of_zeros_is_the_identity_and_of_minus_one_is_silence():

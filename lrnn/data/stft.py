@@ -86,15 +86,8 @@ class Stft:
         n = audio.shape[-1]
         flat = audio.reshape(audio.shape[:-1].numel(), n)
         half, tail = self.n_fft // 2, -n % self.hop
-        X = torch.stft(
-            pad(flat, (half, half + tail)),
-            self.n_fft,
-            self.hop,
-            window=self.taper(flat.dtype, flat.device),
-            center=False,
-            return_complex=True,
-        )  # (B, F, T)
-        X = X.transpose(1, 2) / self.n_fft
+        frames = pad(flat, (half, half + tail)).unfold(-1, self.n_fft, self.hop)  # (B, T, n_fft)
+        X = torch.fft.rfft(frames * (self.taper(flat.dtype, flat.device) / self.n_fft))
         return X.reshape(*audio.shape[:-1], *X.shape[1:])
 
     def synthesise(self, X: Tensor, length: int) -> Tensor:
@@ -112,13 +105,45 @@ class Stft:
             raise ValueError(
                 f"X has shape {tuple(X.shape)}, expected (..., T, F) with {expected} for {length} samples"
             )
-        if length == 0:
-            return X.real.new_zeros(*X.shape[:-2], 0)
-        flat = X.reshape(X.shape[:-2].numel(), *X.shape[-2:]).transpose(1, 2) * self.n_fft
-        window = self.taper(flat.real.dtype, flat.device)
-        covered = length + -length % self.hop
-        audio = torch.istft(flat, self.n_fft, self.hop, window=window, center=True, length=covered)
-        return audio[:, :length].reshape(*X.shape[:-2], length)
+        frames = torch.fft.irfft(X.reshape(X.shape[:-2].numel(), *expected), self.n_fft)
+        return self._overlap_add(frames, length).reshape(*X.shape[:-2], length)
+
+    def resynthesise(self, X: Tensor, M: Tensor, length: int) -> Tensor:
+        """`synthesise(apply_mask(X, M), length)` with a gradient to the mask alone: a third of the time of
+        autograd's way through complex products, which was a quarter of a training step.
+
+        Args:
+            X: (..., T, F) complex, as `analyse` makes it; it gets no gradient.
+            M: (..., T, F) real.
+            length: samples N of the clip.
+
+        Returns:
+            (..., N) real.
+        """
+        if M.shape != X.shape:
+            raise ValueError(f"M has shape {tuple(M.shape)}, expected that of X, {tuple(X.shape)}")
+        return _Resynthesis.apply(X.detach(), M, self, length)
+
+    def _overlap_add(self, frames: Tensor, length: int) -> Tensor:
+        """Frames (B, T, n_fft), unwindowed, to (B, N): least squares (Griffin and Lim 1984, equation 6)."""
+        n_hops, overlap = frames.shape[1] + self.n_fft // self.hop - 1, self.n_fft // self.hop
+        frames = frames * (self.taper(frames.dtype, frames.device) * self.n_fft)
+        hops = frames.unflatten(-1, (overlap, self.hop))  # (B, T, overlap, hop)
+        total = frames.new_zeros(frames.shape[0], n_hops, self.hop)
+        for j in range(overlap):
+            total[:, j : j + frames.shape[1]] += hops[:, :, j]
+        half = self.n_fft // 2
+        return total.flatten(1)[:, half : half + length] / self._envelope(frames, length)
+
+    def _envelope(self, like: Tensor, length: int) -> Tensor:
+        """Sum of the squared windows of all frames over a clip's samples, (N,)."""
+        count, overlap = self.n_frames(length), self.n_fft // self.hop
+        squares = self.taper(like.dtype, like.device).square().view(overlap, self.hop)
+        total = like.new_zeros(count + overlap - 1, self.hop)
+        for j in range(overlap):
+            total[j : j + count] += squares[j]
+        half = self.n_fft // 2
+        return total.flatten()[half : half + length]
 
     def to_meta(self) -> dict:
         """The front end as a Program's meta["frontend"] holds it."""
@@ -143,6 +168,33 @@ class Stft:
         if meta.get("offset", FEATURE_OFFSET) != FEATURE_OFFSET:
             raise ValueError(f"frontend offset is {meta['offset']}, expected {FEATURE_OFFSET}")
         return cls(meta["n_fft"], meta["hop"], meta["window"], meta["sample_rate"])
+
+
+class _Resynthesis(torch.autograd.Function):
+    """Mask, inverse transform, overlap-add: linear in the mask, so its gradient is the adjoint.
+
+    With g the gradient of the windowed frames, dL/dM[k] = c[k] Re(conj(X[k]) rfft(g)[k]), where c is 1 at
+    0 Hz and at half the sample rate and 2 between: each of those bins stands for its conjugate too.
+    """
+
+    @staticmethod
+    def forward(ctx, X: Tensor, M: Tensor, stft: Stft, length: int) -> Tensor:
+        ctx.save_for_backward(X)
+        ctx.stft, ctx.length = stft, length
+        return stft.synthesise(apply_mask(X, M), length)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):
+        (X,), stft = ctx.saved_tensors, ctx.stft
+        flat = gradient.reshape(gradient.shape[:-1].numel(), ctx.length)
+        half, tail = stft.n_fft // 2, -ctx.length % stft.hop
+        flat = pad(flat / stft._envelope(flat, ctx.length), (half, half + tail))
+        frames = flat.unfold(-1, stft.n_fft, stft.hop) * stft.taper(flat.dtype, flat.device)
+        G = torch.fft.rfft(frames).view(X.shape)
+        dM = X.real * G.real + X.imag * G.imag
+        dM[..., 1 : stft.n_bins - 1] *= 2
+        return None, dM, None, None
 
 
 def features(X):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lrnn.data.metrics import si_snr
-from lrnn.data.stft import Stft, apply_mask, features
+from lrnn.data.stft import Stft, features
 from lrnn.nn import SequenceModel, SequenceModelConfig
 from lrnn.prune import bake
 from lrnn.train.checkpoint import KEY, load_checkpoint
@@ -102,7 +102,7 @@ class DenoiseModule(L.LightningModule):
         """Noisy waveforms (B, N) -> estimates (B, N), float32."""
         X = self.stft.analyse(noisy)  # (B, T, F) complex
         mask, _ = self.model(features(X))
-        return self.stft.synthesise(apply_mask(X, mask.float()), noisy.shape[-1])
+        return self.stft.resynthesise(X, mask.float(), noisy.shape[-1])
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """-SI-SNR in dB; a loss that is no number ends the run at once."""
