@@ -28,6 +28,13 @@ def add(commands) -> None:
     parser.add_argument(
         "--exclude", metavar="GLOB", action="append", default=[], help="a parameter or module to leave dense"
     )
+    parser.add_argument(
+        "--override",
+        metavar="GLOB=S",
+        action="append",
+        default=[],
+        help="sparsity of a parameter or module; the others share what is left of --sparsity",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
@@ -38,26 +45,40 @@ def run(args) -> int:
 
     if Path(args.out).suffix != ".safetensors":
         raise ValueError(f"-o is {args.out}, expected a name that ends in .safetensors")
+    overrides = dict(map(_override, args.override))
     model, meta = load_checkpoint(args.checkpoint)
     bake(model)  # what training has pruned stays pruned: zeros go first
-    pruner = Pruner(model, args.sparsity, args.distribution, exclude=args.exclude).attach()
+    pruner = Pruner(
+        model, args.sparsity, args.distribution, exclude=args.exclude, overrides=overrides
+    ).attach()
     pruner.step(0)
     pruner.finalize()
-    model.save(args.out, _after_pruning(meta, args))
-    total, sparsities = pruner.total_sparsity(), pruner.sparsities()
+    model.save(args.out, _after_pruning(meta, args, overrides))
+    total, sparsities, dead = pruner.total_sparsity(), pruner.sparsities(), pruner.dead_units()
     if args.json:
-        print(json.dumps({"out": args.out, "sparsity": total, "parameters": sparsities}))
+        counts = {name: len(units) for name, units in dead.items()}
+        print(json.dumps({"out": args.out, "sparsity": total, "parameters": sparsities, "dead": counts}))
         return 0
-    rows = [[name, f"{sparsity:.4f}"] for name, sparsity in sparsities.items()]
-    print(table([*rows, ["all of these", f"{total:.4f}"]], ["parameter", "sparsity"]))
+    rows = [[name, f"{sparsity:.4f}", str(dead[name])] for name, sparsity in sparsities.items()]
+    print(table([*rows, ["all of these", f"{total:.4f}", ""]], ["parameter", "sparsity", "dead units"]))
     print(f"wrote {args.out}", file=sys.stderr)
     return 0
 
 
-def _after_pruning(meta: dict, args) -> dict:
+def _override(argument: str) -> tuple[str, float]:
+    pattern, _, sparsity = argument.rpartition("=")
+    try:
+        return pattern, float(sparsity)
+    except ValueError:
+        raise ValueError(f"--override is {argument}, expected GLOB=S such as decoder=0.5") from None
+
+
+def _after_pruning(meta: dict, args, overrides: dict[str, float]) -> dict:
     """What travels with the model, its card without the metrics that pruning has made untrue."""
     if "card" not in meta:
         return meta
     card = {name: value for name, value in meta["card"].items() if name != "metrics"}
     one_shot = {"sparsity": args.sparsity, "distribution": args.distribution, "mode": "one-shot"}
+    if overrides:
+        one_shot["overrides"] = overrides
     return {**meta, "card": {**card, "pruning": one_shot, "sparsity": args.sparsity}}

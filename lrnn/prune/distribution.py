@@ -89,7 +89,7 @@ def rest_sparsity(numel: dict[str, int], fixed: dict[str, float], sparsity: floa
         raise ValueError("overrides fix the sparsity of every tensor; leave one to make up for the others")
     if not 0 <= zeros / room < 1:
         raise ValueError(
-            f"overrides leave the other tensors a sparsity of {zeros / room:.3f} for {sparsity} in all, "
-            "expected 0 or more and less than 1"
+            f"overrides put a sparsity of {sparsity} in all out of reach: the other tensors would need "
+            f"{zeros / room:.3f}, expected 0 or more and less than 1"
         )
     return zeros / room
