@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 import lightning as L
 import torch
@@ -11,9 +12,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lrnn.data.augment import OFF, Augment
 from lrnn.data.mix import Mixer
 from lrnn.data.ndns import NdnsFolder, find_validation
-from lrnn.data.sources import find_sources, read_sources
+from lrnn.data.sources import Recordings, find_sources, read_sources
 from lrnn.data.synthetic import synthetic_sources
 
 _TRAINING, _CALIBRATION, _VALIDATION = range(3)  # streams of mixtures that share no clip
@@ -23,9 +25,8 @@ class DenoiseData(L.LightningDataModule):
     """Training mixtures without end, cut into epochs only to pace validation and checkpoints.
 
     Clip n of the training stream depends on (seed, n) alone, and the stream goes on from the number of
-    batches that the trainer has
-    processed: a run resumed from any checkpoint, in the middle of an epoch too, sees the clips it would have
-        seen.
+    batches that the trainer has processed: a run resumed from any checkpoint, in the middle of an epoch too,
+    sees the clips it would have seen.
 
     Args:
         root: folder with sources to mix and a validation set (such as ndns-mini, or the folder that holds
@@ -38,6 +39,7 @@ class DenoiseData(L.LightningDataModule):
         seed: of the mixtures.
         num_workers: processes that mix; 0 mixes in the training process, which takes a few milliseconds per
             batch.
+        augment: what else may happen to a training clip; off by default.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class DenoiseData(L.LightningDataModule):
         level: tuple[float, float] = (-35.0, -15.0),
         seed: int = 0,
         num_workers: int = 0,
+        augment: Augment = OFF,
     ):
         super().__init__()
         if batch_size < 1 or batches_per_epoch < 1:
@@ -59,7 +62,7 @@ class DenoiseData(L.LightningDataModule):
         self.root = root if root is not None else os.environ.get("LRNN_DATA")
         self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
         self.clip_seconds, self.snr, self.level = clip_seconds, snr, level
-        self.seed, self.num_workers = seed, num_workers
+        self.seed, self.num_workers, self.augment = seed, num_workers, augment
         self.mixer: Mixer | None = None
         self.validation: Dataset | None = None
 
@@ -72,12 +75,15 @@ class DenoiseData(L.LightningDataModule):
                 "no data: training on synthetic sounds, which teaches nothing about speech; "
                 "name a corpus with --data.root or LRNN_DATA"
             )
-            self.mixer = Mixer(*synthetic_sources(self.seed), self.clip_seconds, self.snr, self.level)
+            self.mixer = self._mixer(*synthetic_sources(self.seed))
             held_out = Mixer(*synthetic_sources(self.seed + 1), self.clip_seconds, self.snr, self.level)
             self.validation = Mixtures(held_out, self.seed, _VALIDATION, self.batch_size)
             return
-        self.mixer = Mixer(*read_sources(find_sources(self.root)), self.clip_seconds, self.snr, self.level)
+        self.mixer = self._mixer(*read_sources(find_sources(self.root)))
         self.validation = NdnsFolder(find_validation(self.root))
+
+    def _mixer(self, clean: Recordings, noise: Recordings) -> Mixer:
+        return Mixer(clean, noise, self.clip_seconds, self.snr, self.level, self.augment)
 
     def train_dataloader(self) -> DataLoader:
         """Batches of the training stream from the trainer's position on."""
@@ -115,6 +121,7 @@ class DenoiseData(L.LightningDataModule):
             "snr_db": list(self.snr),
             "level_dbfs": list(self.level),
             "seed": self.seed,
+            "augment": {k: v for k, v in asdict(self.augment).items() if v != getattr(OFF, k)},
         }
 
 
