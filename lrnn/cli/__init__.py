@@ -7,7 +7,7 @@ import os
 import sys
 from importlib import import_module
 
-COMMANDS = ("demo", "denoise", "fit", "eval", "prune", "compile", "profile", "bench", "info")
+COMMANDS = ("demo", "denoise", "fit", "curves", "eval", "prune", "compile", "profile", "bench", "info")
 
 
 def make_parser() -> argparse.ArgumentParser:
