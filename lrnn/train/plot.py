@@ -16,8 +16,8 @@ from lrnn.train.prune import Prune
 class PlotSparsity(L.Callback):
     """Draw sparsity per layer and learning curves into the run's folder when fit ends.
 
-    Needs `lrnn.Prune` beside it and a CSVLogger, whose log it draws: `lrnn curves RUN` does the same for a run
-    that is under way or was killed.
+    Needs `lrnn.Prune` beside it and a CSVLogger, whose log it draws; `lrnn curves RUN` does the same for a
+    run that is under way or was killed.
 
     Args:
         file: name of the picture; its suffix names the format.
