@@ -16,8 +16,9 @@ import torch
 from golden_files import Golden, golden_dir, listed, lrnn_name, model_config, named_tensors
 from golden_trace import tied_frames, trace
 
+from lrnn.data.features import magnitude_features
 from lrnn.data.metrics import paper_loss, paper_si_snr
-from lrnn.data.stft import Stft, apply_mask, features
+from lrnn.data.stft import Stft, apply_mask
 from lrnn.nn import SequenceModel, SequenceModelConfig, init
 from lrnn.prune import CubicSchedule, Pruner, erk
 from lrnn.train.optim import parameter_groups, scheduler, warmup_cosine
@@ -323,7 +324,7 @@ class Trajectory:
                 self.pruner.step(n)
             self._compare(n, f"masked_params_step{n}")
             self._compare_sparsity_and_rates(n)
-            M, _ = self.model(features(noisy))
+            M, _ = self.model(magnitude_features(noisy))
             cleaned = stft.synthesise(apply_mask(noisy, M), length)
             loss = paper_loss(cleaned, self.file["clean"], noisy.abs() * (1 + M), clean_mag)
             assert loss.item() == pytest.approx(expected, rel=1e-6 if n == 0 else 1e-5), f"step {n}: loss"

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lrnn.data.audio import Resampler, resample
-from lrnn.data.stft import Stft, apply_mask, features
+from lrnn.data.features import StreamingFeatures
+from lrnn.data.stft import Stft, apply_mask
 from lrnn.data.stft_stream import StreamingIstft, StreamingStft
 from lrnn.models import DENOISER
 from lrnn.program import Program, load
@@ -89,9 +90,9 @@ class Denoiser:
 
         with torch.inference_mode():
             X = self.stft.analyse(audio)  # (..., T, F)
-            frames = features(X)
+            frames = self.stft.read(X)
             mask, _ = self._executor(frames.reshape(-1, *frames.shape[-2:]))
-            return self.stft.synthesise(apply_mask(X, mask.reshape(X.shape)), audio.shape[-1])
+            return self.stft.resynthesise(X, mask.reshape(X.shape), audio.shape[-1])
 
     def features(self, audio: np.ndarray, rate: int) -> np.ndarray:
         """What the program reads when this recording is denoised: (T, F) float32; channels are averaged.
@@ -104,7 +105,7 @@ class Denoiser:
 
         audio = np.asarray(audio, np.float32)
         mono = resample(audio if audio.ndim == 1 else audio.mean(1), rate, self.sample_rate)
-        return features(self.stft.analyse(torch.from_numpy(np.ascontiguousarray(mono)))).numpy()
+        return self.stft.read(self.stft.analyse(torch.from_numpy(np.ascontiguousarray(mono)))).numpy()
 
     @cached_property
     def _executor(self):
@@ -128,12 +129,14 @@ class DenoiseStream:
         self.hop, self.delay, self.latency = denoiser.stft.hop, denoiser.stft.delay, denoiser.stft.latency
         self._program = denoiser.program.stream(engine)
         self._analysis, self._synthesis = StreamingStft(denoiser.stft), StreamingIstft(denoiser.stft)
+        self._features = StreamingFeatures(denoiser.stft.features)
         self.reset()
 
     def reset(self) -> None:
         """Start a new clip."""
         self._program.reset()
         self._analysis.reset()
+        self._features.reset()
         self._synthesis.reset()
         self._waiting = np.zeros(0, np.float32)  # samples short of a hop, taken by `run`
 
@@ -149,7 +152,7 @@ class DenoiseStream:
         X = self._analysis.push(samples)
         if not len(X):
             return np.zeros(self.hop, np.float32)
-        mask = self._program.step(features(X[0]))
+        mask = self._program.step(self._features.push(X)[0])
         return self._synthesis.push(apply_mask(X, mask))
 
     def run(self, samples) -> np.ndarray:
@@ -161,7 +164,7 @@ class DenoiseStream:
         whole = len(samples) - len(samples) % self.hop
         self._waiting = samples[whole:]
         X = self._analysis.push(samples[:whole])
-        mask = self._program.run(features(X))
+        mask = self._program.run(self._features.push(X))
         early = np.zeros(whole - len(X) * self.hop, np.float32)  # the first hops of a clip complete no frame
         return np.concatenate((early, self._synthesis.push(apply_mask(X, mask))))
 

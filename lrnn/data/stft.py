@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-FEATURE_OFFSET = 0.0007
-"""Mean of |X| on the N-DNS training set, subtracted by the paper's recipe."""
+from lrnn.data.features import FEATURES, OFFSET, check_kind
 
 WINDOWS = ("hann", "boxcar")
 FRONTEND_KIND = "stft-mask"
@@ -31,14 +30,17 @@ class Stft:
         window: "hann" is the square root of a periodic Hann window in analysis and in synthesis; "boxcar" is
             the paper's.
         sample_rate: in Hz; the transform does not use it, it travels with the setting.
+        features: what the network reads of the spectra, see lrnn.data.features; it travels too.
     """
 
     n_fft: int = 512
     hop: int = 128
     window: str = "hann"
     sample_rate: int = 16000
+    features: str = "magnitude"
 
     def __post_init__(self):
+        check_kind(self.features)
         if self.window not in WINDOWS:
             raise ValueError(f"window is {self.window!r}, expected one of {WINDOWS}")
         if self.hop < 1 or self.n_fft < 2 * self.hop or self.n_fft % (2 * self.hop):
@@ -153,8 +155,13 @@ class Stft:
             "hop": self.hop,
             "window": self.window,
             "sample_rate": self.sample_rate,
-            "offset": FEATURE_OFFSET,
+            "features": self.features,
+            "offset": OFFSET,
         }
+
+    def read(self, X: Tensor) -> Tensor:
+        """What the network reads of the spectra (..., T, F) of whole clips: real, of the same shape."""
+        return FEATURES[self.features](X)
 
     @classmethod
     def from_meta(cls, meta: dict) -> Stft:
@@ -165,9 +172,10 @@ class Stft:
         missing = [key for key in ("n_fft", "hop", "window", "sample_rate") if key not in meta]
         if missing:
             raise ValueError(f"frontend has no {missing[0]!r}")
-        if meta.get("offset", FEATURE_OFFSET) != FEATURE_OFFSET:
-            raise ValueError(f"frontend offset is {meta['offset']}, expected {FEATURE_OFFSET}")
-        return cls(meta["n_fft"], meta["hop"], meta["window"], meta["sample_rate"])
+        if meta.get("offset", OFFSET) != OFFSET:
+            raise ValueError(f"frontend offset is {meta['offset']}, expected {OFFSET}")
+        kind = meta.get("features", "magnitude")  # files written before there was a choice
+        return cls(meta["n_fft"], meta["hop"], meta["window"], meta["sample_rate"], kind)
 
 
 class _Resynthesis(torch.autograd.Function):
@@ -195,11 +203,6 @@ class _Resynthesis(torch.autograd.Function):
         dM = X.real * G.real + X.imag * G.imag
         dM[..., 1 : stft.n_bins - 1] *= 2
         return None, dM, None, None
-
-
-def features(X):
-    """What the network reads: |X| - 0.0007. Torch or numpy, any shape; the gradient at X = 0 is zero."""
-    return abs(X) - FEATURE_OFFSET
 
 
 def apply_mask(X, M):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from lrnn.data.metrics import si_snr
-from lrnn.data.stft import Stft, features
+from lrnn.data.stft import Stft
 from lrnn.nn import SequenceModel, SequenceModelConfig
 from lrnn.prune import bake
 from lrnn.train.checkpoint import KEY, load_checkpoint
 from lrnn.train.level import match_level
+from lrnn.train.loss import Estimate, Loss, training_loss
 from lrnn.train.optim import Decay, parameter_groups, scheduler
 
 PAPER_NETWORK = SequenceModelConfig(d_in=257, d_out=257, d_model=192, d_state=256, blocks=16, n_layers=3)
@@ -25,15 +26,18 @@ _LEVEL_BATCHES = 8  # 128 clips: the mean gain is known to 0.1 dB
 class DenoiseModule(L.LightningModule):
     """Trains a SequenceModel to estimate a mask on the noisy short-time spectrum.
 
-    estimate = iSTFT(X (1 + model(|X| - 0.0007))) with X the STFT of the noisy waveform; the loss is the
-    negative SI-SNR of the estimate in dB, mean over clips. Logs `train_si_snr`, `val_si_snr` and
-    `val_si_snri` (the improvement over the noisy input). A batch is (noisy, clean), each (B, N) float32.
+    estimate = iSTFT(X (1 + model(features of X))) with X the STFT of the noisy waveform. Logs `train_loss`,
+    `train_si_snr`, `val_si_snr` and `val_si_snri` (the improvement over the noisy input). A batch is (noisy,
+    clean), each (B, N) float32.
 
     Args:
         k: width factor of the paper; the network has k times as many blocks of the same size.
         network: the network at k = 1; its d_in and d_out must be 257, the bins of the 512-sample STFT.
         window: of the STFT: "hann" is the square root of Hann in analysis and synthesis, "boxcar" the
             paper's.
+        features: what the network reads: "level" is roots of magnitudes relative to the running level,
+            "magnitude" the paper's |X| - 0.0007; see lrnn.data.features.
+        loss: "si_snr", "multi_resolution" or "paper"; see lrnn.train.loss.
         lr: peak learning rate of everything but the S5 parameters.
         ssm_lr_factor: the S5 parameters' rate as a fraction of `lr`.
         weight_decay: AdamW's, never on S5 parameters.
@@ -50,6 +54,8 @@ class DenoiseModule(L.LightningModule):
         k: float = 1.0,
         network: SequenceModelConfig = PAPER_NETWORK,
         window: Literal["hann", "boxcar"] = "hann",
+        features: Literal["level", "magnitude"] = "level",
+        loss: Loss = "si_snr",
         lr: float = 6e-3,
         ssm_lr_factor: float = 0.25,
         weight_decay: float = 0.04,
@@ -60,7 +66,7 @@ class DenoiseModule(L.LightningModule):
         init_from: str | None = None,
     ):
         super().__init__()
-        self.stft = Stft(window=window)
+        self.stft = Stft(window=window, features=features)
         config = network.scaled(k)
         if (config.d_in, config.d_out) != (self.stft.n_bins, self.stft.n_bins):
             raise ValueError(
@@ -70,13 +76,17 @@ class DenoiseModule(L.LightningModule):
             raise ValueError(f"lr, ssm_lr_factor are {lr}, {ssm_lr_factor}, expected positive numbers")
         if cycles < 1 or not 0 <= warmup < 1:
             raise ValueError(f"cycles, warmup are {cycles}, {warmup}, expected cycles >= 1, 0 <= warmup < 1")
+        if loss not in get_args(Loss):
+            raise ValueError(f"loss is {loss!r}, expected one of {get_args(Loss)}")
         self.model = SequenceModel(config)
+        self.loss = loss
         self.lr, self.ssm_lr, self.lr_min = lr, lr * ssm_lr_factor, lr_min
         self.weight_decay, self.decay = weight_decay, decay
         self.warmup, self.cycles = warmup, cycles
         self.recipe = {
             "task": "denoise",
             "k": k,
+            "loss": loss,
             "lr": lr,
             "ssm_lr_factor": ssm_lr_factor,
             "weight_decay": weight_decay,
@@ -86,12 +96,14 @@ class DenoiseModule(L.LightningModule):
             "lr_min": lr_min,
             "init_from": None if init_from is None else os.path.basename(init_from),
         }
-        self._rng_state: Tensor | None = None
         if init_from is not None:
             self._start_from(init_from)
 
     def _start_from(self, path: str) -> None:
-        source, _ = load_checkpoint(path)
+        source, meta = load_checkpoint(path)
+        if "frontend" in meta and Stft.from_meta(meta["frontend"]) != self.stft:
+            found = Stft.from_meta(meta["frontend"])
+            raise ValueError(f"init_from: {path} was trained behind {found}, expected {self.stft}")
         bake(source)
         try:
             self.model.load_state_dict(source.state_dict())
@@ -100,18 +112,26 @@ class DenoiseModule(L.LightningModule):
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Noisy waveforms (B, N) -> estimates (B, N), float32."""
+        return self.estimate(noisy).audio
+
+    def estimate(self, noisy: Tensor) -> Estimate:
+        """Noisy waveforms (B, N) -> estimates (B, N), float32, with the mask (B, T, F) that made them."""
         X = self.stft.analyse(noisy)  # (B, T, F) complex
-        mask, _ = self.model(features(X))
-        return self.stft.resynthesise(X, mask.float(), noisy.shape[-1])
+        mask = self.model(self.stft.read(X))[0].float()
+        return Estimate(self.stft.resynthesise(X, mask, noisy.shape[-1]), X, mask)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """-SI-SNR in dB; a loss that is no number ends the run at once."""
+        """The loss; one that is no number ends the run at once."""
         noisy, clean = batch
-        loss = -si_snr(self(noisy), clean).mean()
-        if not torch.isfinite(loss):
-            raise RuntimeError(f"loss is {loss.item()} at step {self.global_step}; try a lower lr")
-        self.log("train_si_snr", -loss.detach(), prog_bar=True, batch_size=len(noisy))
-        return loss
+        estimate = self.estimate(noisy)
+        value = training_loss(self.loss, estimate, clean, self.stft)
+        if not torch.isfinite(value):
+            raise RuntimeError(f"loss is {value.item()} at step {self.global_step}; try a lower lr")
+        with torch.no_grad():
+            reached = si_snr(estimate.audio, clean).mean()
+        self.log("train_loss", value.detach(), batch_size=len(noisy))
+        self.log("train_si_snr", reached, prog_bar=True, batch_size=len(noisy))
+        return value
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """SI-SNR and its improvement, in float32 even where training is not: what will run is float32."""
@@ -144,27 +164,5 @@ class DenoiseModule(L.LightningModule):
         return {"frontend": self.stft.to_meta()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration and the state of the random numbers that dropout draws, as plain values."""
+        """Add what load_checkpoint makes the network and its front end from, in plain values."""
         checkpoint[KEY] = {"config": self.model.config.to_dict(), "meta": self.meta}
-        checkpoint[KEY]["rng"] = _generator_state(self.device)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the random state until training starts."""
-        self._rng_state = checkpoint.get(KEY, {}).get("rng")
-
-    def on_train_start(self) -> None:
-        """Continue the random numbers of the run that wrote the checkpoint."""
-        if self._rng_state is not None:
-            _set_generator_state(self.device, self._rng_state)
-            self._rng_state = None
-
-
-def _generator_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_generator_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state.cpu(), device)
-    else:
-        torch.set_rng_state(state.cpu())

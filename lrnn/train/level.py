@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lrnn.data.metrics import speech_gain
-from lrnn.data.stft import Stft, features
+from lrnn.data.stft import Stft
 from lrnn.nn import SequenceModel
 
 
@@ -35,7 +35,7 @@ def match_level(model: SequenceModel, stft: Stft, batches: Iterable[tuple[Tensor
     gains = []
     for noisy, clean in batches:
         X = stft.analyse(noisy)
-        estimate = stft.resynthesise(X, model(features(X))[0], noisy.shape[-1])
+        estimate = stft.resynthesise(X, model(stft.read(X))[0], noisy.shape[-1])
         gains.append(speech_gain(estimate, clean))
     measured = torch.cat(gains) if gains else torch.zeros(0)
     measured = measured[measured.isfinite()]
