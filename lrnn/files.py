@@ -9,22 +9,57 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it when the block ends without an error."""
+    """A temporary path beside `path` that replaces it when the block ends without an error.
+
+    What was written is on the disk before it gets its name: a machine that stops leaves the old file or the
+    new one. A process that is killed may leave the temporary file, see `remove_leftovers`.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
+    with os.fdopen(handle, "rb") as lock:
+        if fcntl is None:
+            lock.close()  # Windows renames no open file
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when the process dies
+        try:
+            yield Path(temporary)
+            os.chmod(temporary, 0o666 & ~_umask())
+            _sync(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    if fcntl is not None:
+        _sync(path.parent)
+
+
+def remove_leftovers(folder: str | os.PathLike, suffix: str) -> None:
+    """Delete temporary files of `written_whole` in `folder` whose writers were killed; live ones stay."""
+    if fcntl is None:
+        return
+    for path in Path(folder).glob(f".*-????????{suffix}"):  # mkstemp's names
+        with contextlib.suppress(OSError), open(path, "rb") as file:  # locked, or another process was faster
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _sync(path: str | os.PathLike) -> None:
+    """Wait until a file, or on POSIX a folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY if fcntl is not None else os.O_RDWR)
     try:
-        yield Path(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

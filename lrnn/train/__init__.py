@@ -4,32 +4,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lrnn.train.average import AverageWeights
     from lrnn.train.callbacks import ExportProgram, RecalibrateNorms, ReportProgress
     from lrnn.train.checkpoint import load_checkpoint
+    from lrnn.train.checkpoint_io import WholeCheckpointIO
     from lrnn.train.datamodule import DenoiseData
     from lrnn.train.denoise import DenoiseModule
     from lrnn.train.optim import parameter_groups, warmup_cosine
+    from lrnn.train.plot import PlotSparsity
     from lrnn.train.prune import Prune
+    from lrnn.train.resume import Resumable, ResumePoints
 
 _MODULES = {
+    "AverageWeights": "average",
     "DenoiseData": "datamodule",
     "DenoiseModule": "denoise",
     "ExportProgram": "callbacks",
+    "PlotSparsity": "plot",
     "Prune": "prune",
     "RecalibrateNorms": "callbacks",
     "ReportProgress": "callbacks",
+    "ResumePoints": "resume",
+    "Resumable": "resume",
+    "WholeCheckpointIO": "checkpoint_io",
     "load_checkpoint": "checkpoint",
     "parameter_groups": "optim",
     "warmup_cosine": "optim",
 }
 
 __all__ = [
+    "AverageWeights",
     "DenoiseData",
     "DenoiseModule",
     "ExportProgram",
+    "PlotSparsity",
     "Prune",
     "RecalibrateNorms",
     "ReportProgress",
+    "Resumable",
+    "ResumePoints",
+    "WholeCheckpointIO",
     "load_checkpoint",
     "parameter_groups",
     "warmup_cosine",

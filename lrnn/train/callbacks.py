@@ -20,6 +20,7 @@ from lrnn.nn import BatchNorm
 from lrnn.program import compile
 from lrnn.prune import bake
 from lrnn.train.prune import Prune
+from lrnn.train.random_state import untouched_random_state
 
 
 class RecalibrateNorms(L.Callback):
@@ -41,26 +42,38 @@ class RecalibrateNorms(L.Callback):
         self.batches = batches
         self._done_at = -1
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Before a validation during fit, the sanity check apart."""
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Before a validation during fit, the sanity check apart. AverageWeights has had its turn."""
         if _validating_in_fit(trainer):
-            self._recalibrate(trainer, pl_module)
+            self._once(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Where an epoch or the fit ends without a validation: before its checkpoint."""
-        self._recalibrate(trainer, pl_module)
+        self._once(trainer, pl_module)
 
-    def _recalibrate(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._done_at == trainer.global_step:
-            return
+    def _once(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._done_at != trainer.global_step:
+            self.apply(trainer, pl_module)
+            self._done_at = trainer.global_step
+
+    def state_dict(self) -> dict[str, int]:
+        """The step of the last recalibration: where a run is taken up, it is not repeated."""
+        return {"done_at": self._done_at}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """See state_dict."""
+        self._done_at = state_dict["done_at"]
+
+    def apply(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Recalibrate now; the same batches, hence the same statistics, in every process."""
         if not hasattr(trainer.datamodule, "calibration_batches"):
             raise ValueError("RecalibrateNorms needs a datamodule with calibration_batches(count)")
         inputs = (
             pl_module.transfer_batch_to_device(batch, pl_module.device, 0)[0]
             for batch in trainer.datamodule.calibration_batches(self.batches)
         )
-        recalibrate(pl_module, inputs)  # no autocast: what will run is float32
-        self._done_at = trainer.global_step
+        with untouched_random_state():
+            recalibrate(pl_module, inputs)  # no autocast: what will run is float32
 
 
 def recalibrate(module: nn.Module, inputs) -> None:

@@ -1,10 +1,10 @@
-"""Model files of either kind: Lightning checkpoints (.ckpt) and SequenceModel.save's .safetensors."""
+"""Reading model files of either kind: Lightning checkpoints (.ckpt) and SequenceModel.save's .safetensors."""
 
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +35,9 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[SequenceModel, dict]:
         return load_model(path)
     if path.suffix != ".ckpt":
         raise ValueError(f"{path}: found suffix {path.suffix!r}, expected .ckpt or .safetensors")
-    checkpoint = _read(path)
+    checkpoint = read_checkpoint(path)
+    if KEY not in checkpoint:
+        raise ValueError(f"{path}: found a checkpoint without {KEY!r}, expected one that `lrnn fit` wrote")
     model = SequenceModel(SequenceModelConfig.from_dict(checkpoint[KEY]["config"]))
     state = {
         name.removeprefix(PREFIX): tensor
@@ -50,12 +52,34 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[SequenceModel, dict]:
     return model, checkpoint[KEY]["meta"]
 
 
-def _read(path: Path) -> dict:
+def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """All that a Lightning checkpoint holds, on the CPU: tensors and plain values, never an object's code.
+
+    Raises:
+        FileNotFoundError, or ValueError that names the file and what was found in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, expected a checkpoint")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # whatever a file that is no checkpoint makes the reader trip over
+        reason = _pickled(path) or (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from None
-    if not isinstance(checkpoint, dict) or KEY not in checkpoint or "state_dict" not in checkpoint:
-        raise ValueError(f"{path}: found a checkpoint without {KEY!r}, expected one that `lrnn fit` wrote")
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path}: found no 'state_dict', expected a Lightning checkpoint")
     return checkpoint
+
+
+def _pickled(path: Path) -> str | None:
+    """What a whole checkpoint holds that only running code could load."""
+    found = pickled_classes(path)
+    return f"it holds a pickled {', '.join(found)}; nothing of it was loaded" if found else None
+
+
+def pickled_classes(path: str | os.PathLike) -> list[str]:
+    """Names of classes and functions in a file of torch.save that are neither tensors nor plain values."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # no such file at all
+        return []

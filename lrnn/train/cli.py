@@ -9,10 +9,14 @@ import warnings
 from pathlib import Path
 
 import lightning as L
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lrnn.memory import keep_freed_memory
 from lrnn.train.callbacks import ReportProgress
+from lrnn.train.checkpoint_io import WholeCheckpointIO
+from lrnn.train.resume import Resumable
+from lrnn.train.runs import take_up
 
 EXPECTED_WARNINGS = (
     ".*does not have many workers",  # mixing takes milliseconds
@@ -23,11 +27,24 @@ EXPECTED_WARNINGS = (
 
 
 class FitCLI(LightningCLI):
-    """LightningCLI without subcommands, and `--ckpt_path` to resume."""
+    """LightningCLI without subcommands, with checkpoints that are whole, and `--ckpt_path` to resume."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what `Trainer.fit` takes."""
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to resume from")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="checkpoint to go on from, in the folder of its run; 'last' is the newest of the newest run",
+        )
+
+    def instantiate_trainer(self, **kwargs) -> L.Trainer:
+        """Add WholeCheckpointIO, unless the recipe brings a CheckpointIO of its own."""
+        plugins = self.config_init.trainer.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins = [*plugins, WholeCheckpointIO()]
+        return super().instantiate_trainer(**{"plugins": plugins, **kwargs})
 
 
 def make_cli(args: list[str]) -> FitCLI:
@@ -41,9 +58,11 @@ def make_cli(args: list[str]) -> FitCLI:
     trainer_defaults = {
         "max_epochs": -1,  # recipes count steps
         "enable_model_summary": False,  # it goes to stdout, which is for results
+        "callbacks": [Resumable()],
     }
     if not sys.stderr.isatty():
-        trainer_defaults |= {"enable_progress_bar": False, "callbacks": ReportProgress()}
+        trainer_defaults |= {"enable_progress_bar": False}
+        trainer_defaults["callbacks"].append(ReportProgress())
     parser_options = {
         "prog": "lrnn fit",
         "description": "Train from a YAML recipe: lrnn fit -c RECIPE.yaml",
@@ -80,6 +99,8 @@ def fit(args: list[str]) -> int:
     advertising.addFilter(lambda record: "Tip:" not in record.getMessage())
     keep_freed_memory()
     cli = make_cli(args)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    wanted = cli.config.ckpt_path
+    checkpoint = None if wanted is None else take_up(cli.trainer, wanted)
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint)
     print(f"files are in {Path(cli.trainer.log_dir or cli.trainer.default_root_dir)}", file=sys.stderr)
     return 0
