@@ -29,6 +29,7 @@ from lrnn.train import (  # noqa: E402
     ExportProgram,
     Prune,
     RecalibrateNorms,
+    Resumable,
     load_checkpoint,
     parameter_groups,
     warmup_cosine,
@@ -253,7 +254,8 @@ def test_resumed_run_equals_uninterrupted(data, tmp_path, every):
     def run(checkpoint=None):
         L.seed_everything(0, verbose=False)
         saver = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=every)
-        callbacks = [Prune(0.5, start=2, end=13, every=3), RecalibrateNorms(2), saver, record := Losses()]
+        callbacks = [Resumable(), Prune(0.5, start=2, end=13, every=3), RecalibrateNorms(2), saver]
+        callbacks += [record := Losses()]
         trainer = make_trainer(16, *callbacks)
         module = DenoiseModule(network=SMALL, cycles=2)
         module.model = SequenceModel(SequenceModelConfig.from_dict({**SMALL.to_dict(), "dropout": 0.2}))
