@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import copy
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 import lrnn
-from lrnn.prune import CubicSchedule, attach_masks, bake
+from lrnn.prune import CubicSchedule, LinearSchedule, OneShotSchedule, attach_masks, bake
 
 L = pytest.importorskip("lightning")
 
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
+from lightning.pytorch.strategies import (  # noqa: E402
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+)
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+
+from lrnn.train import DenoiseModule  # noqa: E402
+from lrnn.train.cli import fit as run_recipe  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:units died")
 
 
 class Regression(L.LightningModule):
@@ -91,6 +103,8 @@ def test_total_and_tensors_are_logged(tmp_path):
     assert len(achieved) == 9
     for name, value in achieved.items():
         assert float(rows[8][f"sparsity/{name}"]) == value
+    for name, units in prune.pruner.dead_units().items():
+        assert int(rows[8][f"dead/{name}"]) == len(units)
     assert fit.callback_metrics["sparsity"].item() == pytest.approx(prune.pruner.total_sparsity())
 
 
@@ -233,3 +247,105 @@ def test_an_early_end_of_training_is_reported(tmp_path):
 def test_fractions_need_a_last_step(tmp_path):
     with pytest.raises(ValueError, match="the fit has no last step"):
         trainer(tmp_path, lrnn.Prune(0.9), max_epochs=-1).fit(Regression(), loader())
+
+
+# Schedules, overrides, dead units
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("linear", LinearSchedule(4, 10)), ("oneshot", OneShotSchedule(4))]
+)
+def test_schedules_by_name(tmp_path, name, expected):
+    prune = lrnn.Prune(0.9, start=0.2, end=10, every=3, schedule=name)
+    record = Sparsities(prune)
+    trainer(tmp_path, prune, record).fit(Regression(), loader())
+    assert prune.pruner.schedule == expected
+    assert record.seen[:4] == [0.0] * 4
+    assert record.seen[expected.end :] == [pytest.approx(0.9, abs=0.02)] * (20 - expected.end)
+
+
+def test_another_schedule_than_the_checkpoint_is_refused(tmp_path):
+    keep = ModelCheckpoint(tmp_path, filename="{epoch}")
+    trainer(tmp_path, lrnn.Prune(0.9, schedule="linear"), keep, max_epochs=1).fit(Regression(), loader())
+    with pytest.raises(ValueError, match="schedule is 'cubic', but the checkpoint was pruned with 'linear'"):
+        trainer(tmp_path, lrnn.Prune(0.9)).fit(Regression(), loader(), ckpt_path=tmp_path / "epoch=0.ckpt")
+
+
+def test_overrides(tmp_path):
+    prune = lrnn.Prune(0.8, overrides={"conv": 0.0, "model.decoder": 0.6})
+    trainer(tmp_path, prune).fit(Regression(), loader())
+    sparsities = prune.pruner.sparsities()
+    assert sparsities["conv.weight"] == 0
+    assert sparsities["model.decoder.weight"] == pytest.approx(0.6, abs=1 / 48)
+    assert prune.pruner.total_sparsity() == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_first_death_of_each_weight_is_reported_once(tmp_path):
+    class Warned(L.Callback):
+        seen = ()
+
+        def on_train_batch_end(self, trainer, *_):
+            dead = trainer.callbacks[0].pruner.dead_units()
+            self.seen = (*self.seen, {name for name, units in dead.items() if len(units)})
+
+    prune, record = lrnn.Prune(0.95, start=0, end=12, every=4), Warned()
+    with pytest.warns(UserWarning, match="units died") as caught:
+        trainer(tmp_path, prune, record).fit(Regression(), loader())
+    messages = [str(w.message) for w in caught if "units died" in str(w.message)]
+    for name in set().union(*record.seen):
+        first = next(step for step, names in enumerate(record.seen) if name in names)
+        (message,) = (m for m in messages if f" {name}: " in m)
+        assert message.startswith(f"units died at step {first}, sparsity ")
+    assert set().union(*record.seen)
+
+
+@pytest.mark.parametrize("kind", [DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy])
+def test_sharded_strategies_are_refused(kind):
+    strategy = kind.__new__(kind)  # to make a real one takes GPUs or another package
+    with pytest.raises(ValueError, match=f"strategy is {kind.__name__}, but Prune needs one process or DDP"):
+        lrnn.Prune().setup(SimpleNamespace(strategy=strategy), Regression(), "fit")
+    lrnn.Prune().setup(SimpleNamespace(strategy=DDPStrategy()), Regression(), "fit")
+
+
+# Dense to sparse
+
+
+def test_a_dense_network_is_pruned_gradually_from_the_command_line(tmp_path):
+    module = DenoiseModule(k=1 / 16)
+    dense, path = module.model, tmp_path / "dense.safetensors"
+    with torch.no_grad():
+        dense.decoder.bias.fill_(0.125)
+    dense.save(path, module.meta)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"""
+seed_everything: 0
+model:
+  class_path: lrnn.train.denoise.DenoiseModule
+  init_args: {{k: 0.0625, lr: 1.0e-4}}
+data:
+  class_path: lrnn.train.datamodule.DenoiseData
+  init_args: {{batch_size: 1, batches_per_epoch: 6, clip_seconds: 0.1}}
+trainer:
+  max_steps: 6
+  accelerator: cpu
+  limit_val_batches: 0
+  logger: {{class_path: lightning.pytorch.loggers.CSVLogger, init_args: {{save_dir: {tmp_path}, name: run}}}}
+  callbacks:
+    - class_path: lrnn.train.prune.Prune
+      init_args:
+        {{sparsity: 0.8, start: 0, end: 4, every: 2, schedule: linear, overrides: {{model.decoder: 0.7}}}}
+    - class_path: lrnn.train.plot.PlotSparsity
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {{dirpath: {tmp_path}, filename: last, enable_version_counter: false}}
+"""
+    )
+    run_recipe(["-c", str(recipe), "--model.init_args.init_from", str(path)])
+    sparse, _ = lrnn.train.load_checkpoint(tmp_path / "last.ckpt")
+    bake(sparse)
+    weight = sparse.decoder.weight
+    assert (weight == 0).float().mean() == pytest.approx(0.7, abs=1e-3)
+    kept = weight != 0
+    assert torch.allclose(weight[kept], dense.decoder.weight[kept], atol=0.01)  # 6 steps of 1e-4
+    assert torch.allclose(sparse.decoder.bias, torch.tensor(0.125), atol=0.01)
+    assert (tmp_path / "run" / "version_0" / "sparsity.svg").read_text().startswith("<?xml")

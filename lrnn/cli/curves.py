@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from math import isfinite
 from pathlib import Path
 
 
@@ -14,7 +15,7 @@ def add(commands) -> None:
         help="draw a training run: sparsity per layer, learning curves",
         description="Draw what lrnn.Prune and the module logged to Lightning's CSVLogger.",
     )
-    parser.add_argument("run", metavar="RUN", help="folder of the run, with its metrics.csv")
+    parser.add_argument("folder", metavar="RUN", help="folder of the run, with its metrics.csv")
     parser.add_argument(
         "-o", "--out", metavar="P.svg", help="the picture, .svg, .png or .pdf (default: RUN/sparsity.svg)"
     )
@@ -33,12 +34,13 @@ def run(args) -> int:
     """Read the log, draw, say where."""
     from lrnn.profile.plot_run import plot_run, read_log
 
-    folder = Path(args.run)
+    folder = Path(args.folder)
     out = Path(args.out) if args.out else (folder if folder.is_dir() else folder.parent) / "sparsity.svg"
     log = read_log(folder)
     plot_run(log, out, args.metric)
     if args.json:
-        print(json.dumps({"out": str(out), "last": {name: values[-1] for name, (_, values) in log.items()}}))
+        last = {name: values[-1] if isfinite(values[-1]) else None for name, (_, values) in log.items()}
+        print(json.dumps({"out": str(out), "last": last}))
         return 0
     print(f"wrote {out}", file=sys.stderr)
     return 0
