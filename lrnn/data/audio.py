@@ -1,6 +1,11 @@
-"""Audio files and sample rates: the one place that knows soundfile and soxr.
+"""Audio files and sample rates: the one place that knows soundfile, soxr and torchaudio.
 
 Samples are float32 in -1..1, shape (n, channels). Reading a file whole or in blocks gives the same numbers.
+
+soundfile reads and writes. soxr resamples: it works piece by piece and gives the same numbers beside any
+torch. torchaudio resamples whole arrays where soxr is missing and torchaudio imports. It is in no extra: its
+last wheels (2.11) do not load beside a newer torch (OSError at import), and its own file reading needs
+torchcodec. `backends` says which of them are live, or why not.
 """
 
 from __future__ import annotations
@@ -9,13 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from math import ceil, gcd
 from pathlib import Path
 
 import numpy as np
 
+from lrnn.data.faults import Fault
 from lrnn.files import written_whole
 
 EXTENSIONS = (".wav", ".flac")
+MARGIN_SECONDS = 0.05
+"""What soxr's filter reaches beyond a sample; more is read around a span that is resampled."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,43 @@ def info(path) -> AudioInfo:
         return AudioInfo(file.samplerate, file.channels, file.frames, file.subtype)
 
 
+def check(path) -> AudioInfo:
+    """Read a header, and see that the samples it promises are there: of a WAV file all of them; other formats
+    tell when they are read.
+
+    Raises:
+        FileNotFoundError, or Fault: no audio, no samples, or fewer than the header says.
+    """
+    with _open(path) as file:
+        if missing := _missing_bytes(path):
+            raise Fault(f"{path}: truncated, {missing:,} bytes short of what its header says", "truncated")
+        if not file.frames:
+            raise Fault(f"{path}: no samples", "silent")
+        return AudioInfo(file.samplerate, file.channels, file.frames, file.subtype)
+
+
+def _missing_bytes(path) -> int:
+    """Bytes of samples that a WAV file's header promises beyond the file's end; 0 for other formats.
+
+    soundfile reads such a file as a shorter one. A size of 2^32 - 1 stands for "unknown" (a file that was
+    written to a pipe) and promises nothing.
+    """
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return 0
+        size = file.seek(0, 2)
+        place = 12
+        while place + 8 <= size:
+            file.seek(place)
+            chunk = file.read(8)
+            length = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"data":
+                return 0 if length == 0xFFFFFFFF else max(place + 8 + length - size, 0)
+            place += 8 + length + length % 2
+    return 0
+
+
 def read(path, rate: int | None = None) -> tuple[np.ndarray, int]:
     """Read a whole file in any format soundfile knows; NaN or infinity in it is an error.
 
@@ -45,21 +91,79 @@ def read(path, rate: int | None = None) -> tuple[np.ndarray, int]:
         samples (n, channels) float32, and their rate.
     """
     with _open(path) as file:
-        samples, found = _finite(path, file.read(dtype="float32", always_2d=True)), file.samplerate
+        samples, found = _decoded(path, file, -1), file.samplerate
     return (samples, found) if rate is None else (resample(samples, found, rate), rate)
 
 
 def read_mono(path, rate: int) -> np.ndarray:
     """Read a whole file as the mean of its channels at `rate` Hz: (n,) float32."""
-    samples, _ = read(path, rate)
+    return _mono(read(path, rate)[0])
+
+
+def resampled_length(info: AudioInfo, rate: int) -> int:
+    """Samples of a file at `rate` Hz."""
+    return round(info.frames * rate / info.rate)
+
+
+def read_span(path, start: int, stop: int, rate: int) -> np.ndarray:
+    """Samples [start, stop) of a file at `rate` Hz, the mean of its channels: (stop - start,) float32.
+
+    Whatever is read together, a sample is the same: a file of another rate is resampled second by second,
+    each second from a little more than itself.
+    """
+    with _open(path) as file:
+        if file.samplerate == rate:
+            return _mono(_read(path, file, start, stop))
+        seconds = range(start // rate, -(-stop // rate))
+        pieces = [_resampled_second(path, file, second, rate) for second in seconds]
+        found = np.concatenate([np.zeros(0, np.float32), *pieces])
+    first = start - seconds.start * rate
+    return found[first : first + stop - start]
+
+
+def _resampled_second(path, file, second: int, rate: int) -> np.ndarray:
+    """At most `rate` samples, from which on `second` begins."""
+    common = gcd(file.samplerate, rate)  # so often per second, samples of both rates coincide
+    margin = ceil(MARGIN_SECONDS * common)
+    before = min(margin, second * common)
+    first = second * file.samplerate - before * file.samplerate // common
+    last = (second + 1) * file.samplerate + margin * file.samplerate // common
+    piece = _mono(_read(path, file, first, min(last, file.frames)))
+    skipped = before * rate // common
+    return resample(piece, file.samplerate, rate)[skipped : skipped + rate]
+
+
+def _read(path, file, start: int, stop: int) -> np.ndarray:
+    """Samples [start, stop) of an open file, (stop - start, channels)."""
+    try:
+        file.seek(start)
+    except _soundfile().LibsndfileError:
+        raise Fault(f"{path}: ends before sample {start}", "truncated") from None
+    samples = _decoded(path, file, stop - start)
+    if len(samples) != stop - start:
+        raise Fault(f"{path}: {len(samples)} samples from {start} on, expected {stop - start}", "truncated")
+    return samples
+
+
+def _decoded(path, file, frames: int) -> np.ndarray:
+    """The next samples of an open file, (at most `frames`, channels); -1 is all."""
+    whole = file.subtype == "PCM_16"  # libsndfile's own conversion to float takes ten times as long
+    try:
+        samples = file.read(frames, dtype="int16" if whole else "float32", always_2d=True)
+    except _soundfile().LibsndfileError as error:
+        raise Fault(f"{path}: truncated or damaged: {error.error_string}", "truncated") from None
+    return samples * np.float32(1 / 32768) if whole else _finite(path, samples)
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
 
 
 def blocks(path, frames: int) -> Iterator[np.ndarray]:
     """Read a file in pieces of (at most `frames`, channels) float32."""
     with _open(path) as file:
-        while len(block := file.read(frames, dtype="float32", always_2d=True)):
-            yield _finite(path, block)
+        while len(block := _decoded(path, file, frames)):
+            yield block
 
 
 def write(path, samples: np.ndarray, rate: int, subtype: str | None = None) -> None:
@@ -115,7 +219,20 @@ def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Resample (n, ...) along the first axis to round(n new_rate / rate) samples, aligned with the input."""
     if rate == new_rate or not len(samples):
         return samples
-    return _soxr().resample(samples, rate, new_rate)
+    try:
+        return _import("soxr").resample(samples, rate, new_rate)
+    except ImportError as error:
+        torchaudio, reason = _torchaudio()
+        if torchaudio is None:
+            raise ImportError(
+                f"resampling needs the package soxr ({error}) or torchaudio ({reason}): "
+                "pip install lrnn[audio]"
+            ) from None
+    import torch
+
+    columns = torch.from_numpy(np.ascontiguousarray(np.moveaxis(samples, 0, -1)))  # (..., n)
+    resampled = torchaudio.functional.resample(columns, rate, new_rate)  # (..., ceil(n new_rate / rate))
+    return np.moveaxis(resampled.numpy(), -1, 0)[: round(len(samples) * new_rate / rate)]
 
 
 class Resampler:
@@ -128,7 +245,7 @@ class Resampler:
 
     def __init__(self, rate: int, new_rate: int):
         self._stream = (
-            None if rate == new_rate else _soxr().ResampleStream(rate, new_rate, 1, dtype="float32")
+            None if rate == new_rate else _require("soxr").ResampleStream(rate, new_rate, 1, dtype="float32")
         )
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -149,27 +266,57 @@ def _open(path):
     try:
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path}: not an audio file soundfile can read: {error.error_string}") from None
+        raise Fault(f"{path}: not an audio file soundfile can read: {error.error_string}") from None
     with file:
         yield file
 
 
 def _finite(path, samples: np.ndarray) -> np.ndarray:
     if not np.isfinite(samples).all():
-        raise ValueError(f"{path}: NaN or infinite samples, expected finite numbers")
+        raise Fault(f"{path}: NaN or infinite samples, expected finite numbers", "not finite")
     return samples
+
+
+def backends() -> dict[str, str]:
+    """What reads files and what resamples, with versions, or the reason why nothing does."""
+    found = {}
+    for purpose, name in (("audio files", "soundfile"), ("resampling", "soxr")):
+        try:
+            found[purpose] = f"{name} {_import(name).__version__}"
+        except ImportError as error:
+            found[purpose] = f"none: {error}"
+    torchaudio, reason = _torchaudio()
+    if torchaudio is None:
+        found["torchaudio"] = f"none: {reason}"
+    else:
+        used = "unused" if found["resampling"].startswith("soxr") else "resamples whole arrays"
+        found["torchaudio"] = f"torchaudio {torchaudio.__version__}, {used}"
+    return found
+
+
+def _torchaudio():
+    """The module and None, or None and the reason."""
+    try:
+        return _import("torchaudio"), None
+    except ImportError as error:
+        hint = "; install it from the index that torch came from" if "OSError" in str(error) else ""
+        return None, f"{error}{hint}"
 
 
 def _soundfile():
     return _require("soundfile")
 
 
-def _soxr():
-    return _require("soxr")
-
-
 def _require(name: str):
     try:
-        return import_module(name)
-    except (ImportError, OSError) as error:  # soundfile raises OSError where libsndfile is missing
+        return _import(name)
+    except ImportError as error:
         raise ImportError(f"audio files need the package {name} ({error}): pip install lrnn[audio]") from None
+
+
+def _import(name: str):
+    """A module; where it is missing, or built for another torch or without its library, ImportError."""
+    try:
+        return import_module(name)
+    except OSError as error:
+        raise ImportError(f"OSError: {str(error).splitlines()[0]}") from None

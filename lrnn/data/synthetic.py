@@ -7,8 +7,12 @@ lack it. Figures made on it say that training works, not how good a denoiser is.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from lrnn.data import audio
+from lrnn.data.mix import Mixer
 from lrnn.data.sources import Recordings
 
 FORMANTS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410))
@@ -25,6 +29,49 @@ def synthetic_sources(
     clean = [synthetic_voice(rng, n, sample_rate) for _ in range(count)]
     noise = [synthetic_noise(rng, n, sample_rate) for _ in range(count)]
     return Recordings(clean, sample_rate), Recordings(noise, sample_rate)
+
+
+def write_synthetic_corpus(
+    folder,
+    seed: int = 0,
+    training: int = 8,
+    validation: int = 4,
+    clip_seconds: float = 2.0,
+    rate: int = 16000,
+) -> None:
+    """Write a corpus as the DNS challenges lay theirs out: datasets/{clean,noise} with a minute each, and
+    ready mixtures of them in training_set/ and validation_set/{noisy,clean,noise}, 16-bit WAV.
+
+    Args:
+        folder: where to; made if it is not there.
+        seed: of all sounds.
+        training: mixtures in training_set.
+        validation: mixtures in validation_set, of other sounds.
+        clip_seconds: length of a mixture.
+        rate: in Hz.
+    """
+    sources = synthetic_sources(seed, minutes=1, sample_rate=rate)
+    for kind, recordings in zip(("clean", "noise"), sources, strict=True):
+        place = Path(folder) / "datasets" / kind / "synthetic"
+        place.mkdir(parents=True, exist_ok=True)
+        for i in range(len(recordings)):
+            audio.write(place / f"{kind}_{i}.wav", recordings[i] / 32768, rate)
+    _write_mixtures(Path(folder) / "training_set", sources, seed, training, clip_seconds)
+    held_out = synthetic_sources(seed + 1, minutes=0.5, sample_rate=rate)
+    _write_mixtures(Path(folder) / "validation_set", held_out, seed, validation, clip_seconds)
+
+
+def _write_mixtures(folder: Path, sources: tuple, seed: int, count: int, clip_seconds: float) -> None:
+    for kind in ("noisy", "clean", "noise"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    rng, rate = np.random.default_rng(np.random.SeedSequence((seed, 0x5EED))), sources[0].sample_rate
+    for i in range(count):
+        snr, level = int(rng.integers(-5, 21)), int(rng.integers(-35, -14))
+        noisy, clean = Mixer(*sources, clip_seconds, (snr, snr), (level, level))(seed, i)
+        name = f"voice_{i}_hum_{i}_snr{snr}_tl{level}_fileid_{i}.wav"
+        audio.write(folder / "noisy" / name, noisy, rate)
+        audio.write(folder / "clean" / f"clean_fileid_{i}.wav", clean, rate)
+        audio.write(folder / "noise" / f"noise_fileid_{i}.wav", noisy - clean, rate)
 
 
 def synthetic_voice(rng: np.random.Generator, n: int, sample_rate: int = 16000) -> np.ndarray:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from lrnn.data.augment import OFF, Augment
+from lrnn.data.faults import FaultLog, Policy
 from lrnn.data.mix import Mixer
-from lrnn.data.ndns import NdnsFolder, find_validation
-from lrnn.data.sources import Recordings, find_sources, read_sources
+from lrnn.data.ndns import NdnsFolder, find_training, find_validation
+from lrnn.data.sources import MEMORY_LIMIT, Recordings, find_sources, read_sources
+from lrnn.data.stream import Mixtures, ReadyMixtures, StreamSampler
 from lrnn.data.synthetic import synthetic_sources
 
 _TRAINING, _CALIBRATION, _VALIDATION = range(3)  # streams of mixtures that share no clip
@@ -26,20 +30,29 @@ class DenoiseData(L.LightningDataModule):
 
     Clip n of the training stream depends on (seed, n) alone, and the stream goes on from the number of
     batches that the trainer has processed: a run resumed from any checkpoint, in the middle of an epoch too,
-    sees the clips it would have seen.
+    sees the clips it would have seen. Processes of a distributed run take turns in the one stream.
 
     Args:
-        root: folder with sources to mix and a validation set (such as ndns-mini, or the folder that holds
-            it). None takes LRNN_DATA; without either a small synthetic corpus stands in, with a notice.
-        batch_size: clips per training batch.
-        batches_per_epoch: training batches between validations.
+        root: folder with sources to mix (or ready mixtures) and a validation set, such as ndns-mini, N-DNS
+            or the folder that holds it. None takes LRNN_DATA; without either a small synthetic corpus stands
+            in, with a notice.
+        batch_size: clips per training batch and process.
+        batches_per_epoch: training batches of a process between validations.
         clip_seconds: length of a training clip.
         snr: least and greatest SNR of the mixtures in dB.
         level: least and greatest RMS of the mixtures in dBFS.
         seed: of the mixtures.
         num_workers: processes that mix; 0 mixes in the training process, which takes a few milliseconds per
-            batch.
+            batch. `lrnn bench loading` measures it.
         augment: what else may happen to a training clip; off by default.
+        source: "mix" draws mixtures from the sources; "ready" takes those of training_set, shuffled anew for
+            each pass, a random stretch of each; `snr`, `level` and `augment` do not apply to them.
+        faults: what is done about files that are missing, unreadable, truncated, silent or not finite:
+            "error" stops and names the file, "skip" draws another in its place and reports the count when fit
+            ends. Files of another sample rate are resampled.
+        memory_limit: bytes of samples up to which the clean (and the noise) sources are held in memory; more
+            are read from disk as they are drawn. The clips are the same.
+        validation_root: folder with the validation set where it is not in `root`.
     """
 
     def __init__(
@@ -53,46 +66,84 @@ class DenoiseData(L.LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         augment: Augment = OFF,
+        source: Literal["mix", "ready"] = "mix",
+        faults: Policy = "error",
+        memory_limit: int = MEMORY_LIMIT,
+        validation_root: str | None = None,
     ):
         super().__init__()
         if batch_size < 1 or batches_per_epoch < 1:
             raise ValueError(
                 f"batch_size, batches_per_epoch are {batch_size}, {batches_per_epoch}, expected at least 1"
             )
+        if source == "ready" and augment != OFF:
+            raise ValueError(
+                'augment is given with source "ready", expected source "mix": it needs the sources'
+            )
         self.root = root if root is not None else os.environ.get("LRNN_DATA")
         self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
         self.clip_seconds, self.snr, self.level = clip_seconds, snr, level
         self.seed, self.num_workers, self.augment = seed, num_workers, augment
-        self.mixer: Mixer | None = None
+        self.source, self.faults, self.memory_limit = source, faults, memory_limit
+        self.validation_root = validation_root
+        self.mixer: Mixer | None = None  # where source is "mix"
+        self.mixtures: NdnsFolder | None = None  # where it is "ready"
         self.validation: Dataset | None = None
 
+    def prepare_data(self) -> None:
+        """Index the sources in one process of a node, so that the others find the headers remembered."""
+        alone = self.trainer is None or self.trainer.world_size == 1
+        if not alone and self.root is not None and self.source == "mix":
+            read_sources(find_sources(self.root), faults=self.faults, memory_limit=0)
+
     def setup(self, stage: str) -> None:
-        """Read the recordings, once."""
-        if self.mixer is not None:
+        """Find and read the recordings, once."""
+        if self.validation is not None:
             return
         if self.root is None:
-            rank_zero_warn(
-                "no data: training on synthetic sounds, which teaches nothing about speech; "
-                "name a corpus with --data.root or LRNN_DATA"
-            )
-            self.mixer = self._mixer(*synthetic_sources(self.seed))
-            held_out = Mixer(*synthetic_sources(self.seed + 1), self.clip_seconds, self.snr, self.level)
-            self.validation = Mixtures(held_out, self.seed, _VALIDATION, self.batch_size)
+            self._set_up_synthetic()
             return
-        self.mixer = self._mixer(*read_sources(find_sources(self.root)))
-        self.validation = NdnsFolder(find_validation(self.root))
+        if self.source == "ready":
+            self.mixtures = NdnsFolder(find_training(self.root), faults=self.faults)
+        else:
+            sources = find_sources(self.root)
+            self.mixer = self._mixer(
+                *read_sources(sources, faults=self.faults, memory_limit=self.memory_limit)
+            )
+        validation = find_validation(self.validation_root or self.root)
+        self.validation = NdnsFolder(validation, faults=self.faults)
+
+    def _set_up_synthetic(self) -> None:
+        if self.source == "ready":
+            raise ValueError(
+                'no data: source "ready" needs a folder with training_set, named by root or LRNN_DATA'
+            )
+        rank_zero_warn(
+            "no data: training on synthetic sounds, which teaches nothing about speech; "
+            "name a corpus with --data.root or LRNN_DATA"
+        )
+        self.mixer = self._mixer(*synthetic_sources(self.seed))
+        held_out = Mixer(*synthetic_sources(self.seed + 1), self.clip_seconds, self.snr, self.level)
+        self.validation = Mixtures(held_out, self.seed, _VALIDATION, self.batch_size)
 
     def _mixer(self, clean: Recordings, noise: Recordings) -> Mixer:
         return Mixer(clean, noise, self.clip_seconds, self.snr, self.level, self.augment)
 
+    def _clips(self, stream: int, length: int) -> Mixtures | ReadyMixtures:
+        if self.mixtures is not None:
+            return ReadyMixtures(self.mixtures, self.clip_seconds, self.seed, stream, length)
+        return Mixtures(self.mixer, self.seed, stream, length)
+
     def train_dataloader(self) -> DataLoader:
         """Batches of the training stream from the trainer's position on."""
         clips = self.batches_per_epoch * self.batch_size
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(
-            Mixtures(self.mixer, self.seed, _TRAINING, clips),
+            self._clips(_TRAINING, clips),
             self.batch_size,
-            sampler=StreamSampler(clips, self._position),
+            sampler=StreamSampler(clips, self._position, rank, world_size),
             num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
             drop_last=True,
             generator=torch.Generator(),  # so that making an iterator draws nothing from the global generator
         )
@@ -107,64 +158,46 @@ class DenoiseData(L.LightningDataModule):
         return DataLoader(self.validation, 1, collate_fn=_one_clip, generator=torch.Generator())
 
     def calibration_batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` batches like the training batches, the same each time, that training never sees."""
-        clips = Mixtures(self.mixer, self.seed, _CALIBRATION, count * self.batch_size)
+        """`count` batches like the training batches, the same each time and on every process.
+
+        Training never sees these clips; of ready mixtures it sees the files, cut elsewhere.
+        """
+        clips = self._clips(_CALIBRATION, count * self.batch_size)
         return iter(DataLoader(clips, self.batch_size, generator=torch.Generator()))
+
+    def teardown(self, stage: str) -> None:
+        """Say which files were skipped."""
+        for name, log in self._logs().items():
+            if report := log.report():
+                warnings.warn(f"{name}: {report}")
+
+    def _logs(self) -> dict[str, FaultLog]:
+        held = {"mixtures": self.mixtures, "validation": self.validation}
+        if self.mixer is not None:
+            held |= {"clean": self.mixer.clean, "noise": self.mixer.noise}
+        return {name: log for name, h in held.items() if (log := getattr(h, "log", None)) is not None}
 
     @property
     def card(self) -> dict:
         """What a model card says of the data: plain values, no paths of this machine."""
         return {
-            "corpus": _corpus(self.root),
+            "corpus": _corpus(self.root, self.source),
             "batch_size": self.batch_size,
             "clip_seconds": self.clip_seconds,
             "snr_db": list(self.snr),
             "level_dbfs": list(self.level),
             "seed": self.seed,
+            "source": self.source,
             "augment": {k: v for k, v in asdict(self.augment).items() if v != getattr(OFF, k)},
         }
 
 
-class Mixtures(Dataset):
-    """An endless, numbered stream of mixtures: clip n follows from (seed, stream, n).
-
-    Args:
-        mixer: draws the clips.
-        seed: of all streams.
-        stream: streams of other numbers share no clip with this one.
-        length: what len() says; every n >= 0 is there.
-    """
-
-    def __init__(self, mixer: Mixer, seed: int, stream: int, length: int):
-        self.mixer, self.seed, self.stream, self.length = mixer, seed, stream, length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
-        """Noisy and clean, (N,) float32 each."""
-        noisy, clean = self.mixer(self.seed, self.stream, n)
-        return torch.from_numpy(noisy), torch.from_numpy(clean)
-
-
-class StreamSampler(Sampler[int]):
-    """Yields `length` numbers from `position()` on, where the stream stands when it is iterated."""
-
-    def __init__(self, length: int, position: Callable[[], int]):
-        self.length, self.position = length, position
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        start = self.position()
-        return iter(range(start, start + self.length))
-
-
-def _corpus(root: str | None) -> str:
-    """The name of the folder that holds the sources, or "synthetic"."""
+def _corpus(root: str | None, source: str) -> str:
+    """The name of the folder that holds the training data, or "synthetic"."""
     if root is None:
         return "synthetic"
+    if source == "ready":
+        return find_training(root).resolve().parent.name
     sources = find_sources(root).resolve()
     return sources.parents[1].name if sources.parts[-2:] == ("sources", "train") else sources.name
 
