@@ -102,6 +102,55 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, name):
         audio.read(tmp_path / "a.wav", 8000)
 
 
+def without(monkeypatch, *names):
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+class Torchaudio:
+    """As much of it as is used: resampling that repeats samples."""
+
+    __version__ = "2.11.0"
+
+    class functional:
+        @staticmethod
+        def resample(samples, rate, new_rate):
+            return samples.repeat_interleave(new_rate // rate, dim=-1)
+
+
+def test_backends_say_what_is_live_and_what_is_not(monkeypatch):
+    without(monkeypatch, "torchaudio")
+    found = audio.backends()
+    assert found["audio files"].startswith("soundfile ")
+    assert found["resampling"].startswith("soxr ")
+    assert found["torchaudio"].startswith("none: ")
+    monkeypatch.setitem(sys.modules, "torchaudio", Torchaudio)
+    assert audio.backends()["torchaudio"] == "torchaudio 2.11.0, unused"
+    without(monkeypatch, "soundfile", "soxr")
+    found = audio.backends()
+    assert found["audio files"].startswith("none: ")
+    assert found["resampling"] == "torchaudio 2.11.0"
+
+
+def test_torchaudio_resamples_where_soxr_is_missing(monkeypatch):
+    without(monkeypatch, "soxr")
+    monkeypatch.setitem(sys.modules, "torchaudio", Torchaudio)
+    x = sound(100, 2)
+    np.testing.assert_array_equal(audio.resample(x, 8000, 16000), np.repeat(x, 2, axis=0))
+
+
+def test_a_torchaudio_built_for_another_torch_is_said_and_does_no_harm(monkeypatch, tmp_path):
+    (tmp_path / "torchaudio.py").write_text("raise OSError('libtorch.so: undefined symbol\\nmore')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchaudio", raising=False)
+    found = audio.backends()
+    assert found["torchaudio"].startswith("none: OSError: libtorch.so: undefined symbol; install it from")
+    assert found["resampling"].startswith("soxr ")
+    without(monkeypatch, "soxr")
+    with pytest.raises(ImportError, match=r"undefined symbol.*lrnn\[audio\]"):
+        audio.resample(sound(), 8000, 16000)
+
+
 @pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
 def test_resampling_keeps_time(rate):
     def tone(rate):

@@ -15,6 +15,7 @@ PACKAGES = (
     "safetensors",
     "soundfile",
     "soxr",
+    "torchaudio",
     "matplotlib",
     "onnxruntime",
 )
@@ -32,13 +33,14 @@ def collect() -> dict:
     import torch
 
     import lrnn
+    from lrnn.data import audio
 
     return {
         "lrnn": lrnn.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch threads {torch.get_num_threads()}",
         "packages": {name: _version(name) for name in PACKAGES},
-        "backends": lrnn.backends(),
+        "backends": {**lrnn.backends(), **audio.backends()},
     }
 
 

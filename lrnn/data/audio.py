@@ -278,20 +278,19 @@ def _finite(path, samples: np.ndarray) -> np.ndarray:
 
 
 def backends() -> dict[str, str]:
-    """What reads files and what resamples, with versions, or the reason why nothing does."""
+    """What reads files, what resamples, and whether torchaudio could: versions, or the reason why not."""
+    torchaudio, reason = _torchaudio()
+    theirs = f"none: {reason}" if torchaudio is None else f"torchaudio {torchaudio.__version__}"
     found = {}
     for purpose, name in (("audio files", "soundfile"), ("resampling", "soxr")):
         try:
             found[purpose] = f"{name} {_import(name).__version__}"
         except ImportError as error:
             found[purpose] = f"none: {error}"
-    torchaudio, reason = _torchaudio()
-    if torchaudio is None:
-        found["torchaudio"] = f"none: {reason}"
-    else:
-        used = "unused" if found["resampling"].startswith("soxr") else "resamples whole arrays"
-        found["torchaudio"] = f"torchaudio {torchaudio.__version__}, {used}"
-    return found
+    if torchaudio is not None and found["resampling"].startswith("none"):
+        found["resampling"] = theirs
+    unused = torchaudio is not None and found["resampling"] != theirs
+    return {**found, "torchaudio": theirs + ", unused" * unused}
 
 
 def _torchaudio():

@@ -37,28 +37,29 @@ def write_synthetic_corpus(
     training: int = 8,
     validation: int = 4,
     clip_seconds: float = 2.0,
-    rate: int = 16000,
+    minutes: float = 1.0,
 ) -> None:
-    """Write a corpus as the DNS challenges lay theirs out: datasets/{clean,noise} with a minute each, and
-    ready mixtures of them in training_set/ and validation_set/{noisy,clean,noise}, 16-bit WAV.
+    """Write a corpus as the DNS challenges lay theirs out: datasets/{clean,noise}, and ready mixtures in
+    training_set/ and validation_set/{noisy,clean,noise}; 16 kHz, 16-bit WAV.
 
     Args:
         folder: where to; made if it is not there.
         seed: of all sounds.
-        training: mixtures in training_set.
+        training: mixtures in training_set, of the sounds in datasets.
         validation: mixtures in validation_set, of other sounds.
         clip_seconds: length of a mixture.
-        rate: in Hz.
+        minutes: of clean sound and of noise in datasets.
     """
-    sources = synthetic_sources(seed, minutes=1, sample_rate=rate)
+    folder, sources = Path(folder), synthetic_sources(seed, minutes)
     for kind, recordings in zip(("clean", "noise"), sources, strict=True):
-        place = Path(folder) / "datasets" / kind / "synthetic"
+        place = folder / "datasets" / kind / "synthetic"
         place.mkdir(parents=True, exist_ok=True)
         for i in range(len(recordings)):
-            audio.write(place / f"{kind}_{i}.wav", recordings[i] / 32768, rate)
-    _write_mixtures(Path(folder) / "training_set", sources, seed, training, clip_seconds)
-    held_out = synthetic_sources(seed + 1, minutes=0.5, sample_rate=rate)
-    _write_mixtures(Path(folder) / "validation_set", held_out, seed, validation, clip_seconds)
+            audio.write(place / f"{kind}_{i}.wav", recordings[i] / 32768, recordings.sample_rate)
+    _write_mixtures(folder / "training_set", sources, seed, training, clip_seconds)
+    _write_mixtures(
+        folder / "validation_set", synthetic_sources(seed + 1, minutes), seed, validation, clip_seconds
+    )
 
 
 def _write_mixtures(folder: Path, sources: tuple, seed: int, count: int, clip_seconds: float) -> None:

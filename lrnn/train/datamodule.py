@@ -199,7 +199,8 @@ def _corpus(root: str | None, source: str) -> str:
     if source == "ready":
         return find_training(root).resolve().parent.name
     sources = find_sources(root).resolve()
-    return sources.parents[1].name if sources.parts[-2:] == ("sources", "train") else sources.name
+    below = {"train": 2, "datasets": 1, "datasets_fullband": 1}.get(sources.name, 0)  # of the corpus
+    return sources.parts[-1 - below]
 
 
 def _one_clip(items: list) -> tuple[Tensor, Tensor]:
