@@ -120,11 +120,42 @@ def test_a_schedule_of_ones_own():
 
 def test_a_checkpoint_from_before_schedules_had_names():
     state = Pruner(network(), 0.9, schedule=CubicSchedule(3, 9)).attach().state_dict()
-    for name in ("schedule", "overrides", "exclude"):
+    for name in ("schedule", "overrides", "exclude", "score"):
         del state[name]
     pruner = Pruner(network(), 0.9).attach()
     pruner.load_state_dict(state)
     assert pruner.schedule == CubicSchedule(3, 9)
+
+
+# Scores of B
+
+
+def test_by_magnitude_no_state_is_pruned_for_its_small_step():
+    """|B| ranks alike what a state's gain, about its time step, makes differ by a factor of 100."""
+    found = {}
+    for by in ("discretized", "magnitude"):
+        torch.manual_seed(0)
+        layer = lrnn.S5(24, 64, blocks=4)
+        pruner = Pruner(layer, 0.9, "uniform", score=by).attach()
+        pruner.step(0)
+        mask = layer.parametrizations.B[0].mask.expand(-1, -1, 2)
+        dense = layer.parametrizations.B.original.detach()
+        gain = layer.discretize()[1].detach() if by == "discretized" else torch.ones(32)
+        size = (gain[:, None] * torch.view_as_complex(dense)).abs()
+        assert size[mask[..., 0]].min() >= size[~mask[..., 0]].max()
+        assert pruner.sparsities()["B"] == pytest.approx(0.9, abs=1 / 768)
+        slow = layer.log_step < layer.log_step.median()
+        found[by] = mask[slow].float().mean() / mask[~slow].float().mean()
+    assert found["discretized"] < 0.1
+    assert 0.5 < found["magnitude"] < 2
+
+
+def test_another_score_than_the_checkpoint_is_refused():
+    state = Pruner(sequence_model(), 0.8, score="magnitude").attach().state_dict()
+    with pytest.raises(ValueError, match="score is 'discretized', but the checkpoint was pruned with 'magni"):
+        Pruner(sequence_model(), 0.8).attach().load_state_dict(state)
+    with pytest.raises(ValueError, match="score is 'taylor', expected one of"):
+        Pruner(sequence_model(), 0.8, score="taylor")
 
 
 # Sparsity of single tensors

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from lrnn.cli.console import table
-from lrnn.prune import Distribution, Pruner, bake
+from lrnn.prune import Distribution, Pruner, Score, bake
 
 
 def add(commands) -> None:
@@ -35,6 +35,12 @@ def add(commands) -> None:
         default=[],
         help="sparsity of a parameter or module; the others share what is left of --sparsity",
     )
+    parser.add_argument(
+        "--score",
+        choices=get_args(Score),
+        default="discretized",
+        help="rank entries of an S5's B by |B_bar| or by |B| (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
@@ -49,7 +55,12 @@ def run(args) -> int:
     model, meta = load_checkpoint(args.checkpoint)
     bake(model)  # what training has pruned stays pruned: zeros go first
     pruner = Pruner(
-        model, args.sparsity, args.distribution, exclude=args.exclude, overrides=overrides
+        model,
+        args.sparsity,
+        args.distribution,
+        exclude=args.exclude,
+        overrides=overrides,
+        score=args.score,
     ).attach()
     pruner.step(0)
     pruner.finalize()
@@ -79,6 +90,7 @@ def _after_pruning(meta: dict, args, overrides: dict[str, float]) -> dict:
         return meta
     card = {name: value for name, value in meta["card"].items() if name != "metrics"}
     one_shot = {"sparsity": args.sparsity, "distribution": args.distribution, "mode": "one-shot"}
+    one_shot["score"] = args.score
     if overrides:
         one_shot["overrides"] = overrides
     return {**meta, "card": {**card, "pruning": one_shot, "sparsity": args.sparsity}}

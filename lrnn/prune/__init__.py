@@ -17,7 +17,7 @@ from lrnn.prune.schedule import (
     ScheduleName,
     make_schedule,
 )
-from lrnn.prune.score import keep_largest, score
+from lrnn.prune.score import Score, keep_largest, score
 
 __all__ = [
     "ConstantSchedule",
@@ -31,6 +31,7 @@ __all__ = [
     "Pruner",
     "Schedule",
     "ScheduleName",
+    "Score",
     "attach_masks",
     "bake",
     "dead_units",

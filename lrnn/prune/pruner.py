@@ -12,10 +12,11 @@ from lrnn.prune import mask
 from lrnn.prune.distribution import Distribution, erk, global_magnitude, rest_sparsity, uniform
 from lrnn.prune.health import DeadUnits, dead_units_of
 from lrnn.prune.schedule import CubicSchedule, Schedule, make_schedule
-from lrnn.prune.score import keep_largest, mask_shape, n_kept, score
+from lrnn.prune.score import Score, keep_largest, mask_shape, n_kept, score
 from lrnn.prune.weights import Weight, find_weights, match_overrides
 
 Mode = Literal["ste", "paper"]
+_UNSAID = {"overrides": {}, "score": "discretized", "schedule": "cubic"}  # in the first checkpoints
 
 
 class Pruner:
@@ -46,6 +47,8 @@ class Pruner:
         exclude: globs of names of parameters or modules to leave dense; they count for nothing.
         overrides: sparsity of single tensors, by globs as in `exclude`; of several that match the last one
             counts. The others share what is left, so that all together have `sparsity`.
+        score: what ranks the entries of B of an S5: "discretized", |B_bar|, or "magnitude", |B|; see
+            lrnn.prune.score. All other weights are ranked by |w|.
     """
 
     def __init__(
@@ -58,10 +61,11 @@ class Pruner:
         mode: Mode = "ste",
         exclude: Sequence[str] = (),
         overrides: Mapping[str, float] | None = None,
+        score: Score = "discretized",
     ):
-        check_options(sparsity, distribution, every, mode, exclude, overrides)
+        check_options(sparsity, distribution, every, mode, exclude, overrides, score)
         self.module, self.sparsity, self.distribution = module, sparsity, distribution
-        self.schedule, self.every, self.mode = schedule, every, mode
+        self.schedule, self.every, self.mode, self.score = schedule, every, mode, score
         self.exclude, self.overrides = tuple(exclude), dict(overrides or {})
         self.frozen = False
         self.weights: list[Weight] = []
@@ -132,7 +136,10 @@ class Pruner:
 
     def _score(self, weight: Weight) -> Tensor:
         owner, attribute = weight.places[0]
-        result = weight.dense.abs() if self.mode == "paper" else score(owner, attribute, weight.dense)
+        if self.mode == "paper":
+            result = weight.dense.abs()
+        else:
+            result = score(owner, attribute, weight.dense, self.score)
         if not torch.isfinite(result).all():
             raise ValueError(f"{weight.name} holds NaN or infinity; its entries cannot be ranked")
         return result
@@ -186,6 +193,7 @@ class Pruner:
             "mode": self.mode,
             "exclude": list(self.exclude),
             "overrides": dict(self.overrides),
+            "score": self.score,
             "schedule": self.schedule.name,
             "start": self.schedule.start,
             "end": self.schedule.end,
@@ -198,13 +206,12 @@ class Pruner:
         """Go on where `state` was taken, on its schedule.
 
         Raises:
-            ValueError where this pruner has another sparsity, distribution, mode, exclude, overrides or kind
-            of schedule.
+            ValueError where this pruner has another sparsity, distribution, mode, exclude, overrides, score
+            or kind of schedule.
         """
         mine = self.state_dict()
-        # The first checkpoints said nothing of these.
-        state = {"exclude": mine["exclude"], "overrides": {}, "schedule": "cubic", **state}
-        for name in ("sparsity", "distribution", "mode", "exclude", "overrides", "schedule"):
+        state = {"exclude": mine["exclude"], **_UNSAID, **state}
+        for name in ("sparsity", "distribution", "mode", "exclude", *_UNSAID):
             if state[name] != mine[name]:
                 raise ValueError(
                     f"{name} is {mine[name]!r}, but the checkpoint was pruned with {state[name]!r}"
@@ -225,9 +232,12 @@ def prune_once(
     distribution: Distribution = "erk",
     exclude: Sequence[str] = (),
     overrides: Mapping[str, float] | None = None,
+    score: Score = "discretized",
 ) -> dict[str, float]:
     """Prune a module in one shot and bake it; returns each tensor's sparsity. Arguments as for Pruner."""
-    pruner = Pruner(module, sparsity, distribution, exclude=exclude, overrides=overrides).attach()
+    pruner = Pruner(
+        module, sparsity, distribution, exclude=exclude, overrides=overrides, score=score
+    ).attach()
     pruner.step(0)
     pruner.finalize()
     return pruner.sparsities()
@@ -240,6 +250,7 @@ def check_options(
     mode: str,
     exclude: Sequence[str],
     overrides: Mapping[str, float] | None,
+    score: str,
 ) -> None:
     """Raise ValueError or TypeError that names the argument which Pruner could not use."""
     if not 0 <= sparsity < 1:
@@ -248,6 +259,8 @@ def check_options(
         raise ValueError(f"distribution is {distribution!r}, expected one of {get_args(Distribution)}")
     if mode not in get_args(Mode):
         raise ValueError(f"mode is {mode!r}, expected one of {get_args(Mode)}")
+    if score not in get_args(Score):
+        raise ValueError(f"score is {score!r}, expected one of {get_args(Score)}")
     if every < 1:
         raise ValueError(f"every is {every}, expected at least 1")
     if isinstance(exclude, str):

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from lrnn.nn import S5
 
+Score = Literal["discretized", "magnitude"]
 
-def score(module: nn.Module, name: str, weight: Tensor) -> Tensor:
+
+def score(module: nn.Module, name: str, weight: Tensor, by: Score = "discretized") -> Tensor:
     """Importance of the entries of `module.<name>`, whose dense values are `weight`.
 
-    |w| per element, of the weight's shape; but for B of an S5, |B_bar| of shape (P, H, 1), one score for a
-    complex pair: inference runs B_bar = gain * B, which mixes the two parts, so an entry of B_bar is zero
-    only where both parts of B are.
+    |w| per element, of the weight's shape; but for B of an S5 one score of shape (P, H, 1) for a complex
+    pair: inference runs B_bar = gain * B, which mixes the two parts, so an entry of B_bar is zero only where
+    both parts of B are.
+
+    Args:
+        module: the owner.
+        name: its attribute.
+        weight: dense values.
+        by: of a pair, "discretized" takes |B_bar| and "magnitude" |B|. A state's gain is about its time step,
+            so |B_bar| prunes the slow states first, whole ones too.
     """
     if not _is_complex_input(module, name):
         return weight.abs()
     gain = module.discretize()[1]  # (P,)
-    return (gain[:, None] * torch.view_as_complex(weight.to(gain.real.dtype))).abs().unsqueeze(-1)
+    B = torch.view_as_complex(weight.to(gain.real.dtype))
+    return (B if by == "magnitude" else gain[:, None] * B).abs().unsqueeze(-1)
 
 
 def mask_shape(module: nn.Module, name: str, weight: Tensor) -> torch.Size:

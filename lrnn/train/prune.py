@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lrnn.prune import Distribution, Mode, Pruner, Schedule, ScheduleName, make_schedule
+from lrnn.prune import Distribution, Mode, Pruner, Schedule, ScheduleName, Score, make_schedule
 from lrnn.prune.pruner import check_options
 from lrnn.prune.weights import find_weights
 
@@ -45,6 +45,7 @@ class Prune(L.Callback):
         schedule: "cubic" or "linear" from `start` to `end`; "constant", the whole sparsity from `start` and
             masks that may change until `end`; "oneshot", the whole at `start`, where masks freeze (`end` is
             not used).
+        score: what ranks the entries of B of an S5: "discretized", |B_bar|, or "magnitude", |B|.
     """
 
     def __init__(
@@ -58,8 +59,9 @@ class Prune(L.Callback):
         mode: Mode = "ste",
         overrides: Mapping[str, float] | None = None,
         schedule: ScheduleName = "cubic",
+        score: Score = "discretized",
     ):
-        check_options(sparsity, distribution, every, mode, exclude, overrides)
+        check_options(sparsity, distribution, every, mode, exclude, overrides, score)
         make_schedule(schedule, 0, 0)
         for name, value in (("start", start), ("end", end)):
             if value < 0 or (isinstance(value, float) and value > 1):
@@ -68,7 +70,7 @@ class Prune(L.Callback):
                 )
         self.sparsity, self.distribution, self.start, self.end = sparsity, distribution, start, end
         self.every, self.exclude, self.mode = every, tuple(exclude), mode
-        self.overrides, self.schedule = overrides, schedule
+        self.overrides, self.schedule, self.score = overrides, schedule, score
         self.pruner: Pruner | None = None
         self._resumed = False
         self._total = 0.0
@@ -91,6 +93,7 @@ class Prune(L.Callback):
                 self.mode,
                 self.exclude,
                 self.overrides,
+                self.score,
             ).attach()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
