@@ -121,15 +121,17 @@ class Torchaudio:
 def test_backends_say_what_is_live_and_what_is_not(monkeypatch):
     without(monkeypatch, "torchaudio")
     found = audio.backends()
-    assert found["audio files"].startswith("soundfile ")
-    assert found["resampling"].startswith("soxr ")
-    assert found["torchaudio"].startswith("none: ")
+    assert found["audio files"].startswith("live: soundfile ")
+    assert found["resampling"].startswith("live: soxr ")
+    assert found["torchaudio"].startswith("off: ")
     monkeypatch.setitem(sys.modules, "torchaudio", Torchaudio)
-    assert audio.backends()["torchaudio"] == "torchaudio 2.11.0, unused"
+    assert audio.backends()["torchaudio"] == "live: torchaudio 2.11.0; soxr resamples"
     without(monkeypatch, "soundfile", "soxr")
     found = audio.backends()
-    assert found["audio files"].startswith("none: ")
-    assert found["resampling"] == "torchaudio 2.11.0"
+    assert found["audio files"].startswith("off: ")
+    assert found["resampling"] == "live: torchaudio 2.11.0"
+    without(monkeypatch, "torchaudio")
+    assert audio.backends()["resampling"].startswith("off: ")
 
 
 def test_torchaudio_resamples_where_soxr_is_missing(monkeypatch):
@@ -144,8 +146,8 @@ def test_a_torchaudio_built_for_another_torch_is_said_and_does_no_harm(monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torchaudio", raising=False)
     found = audio.backends()
-    assert found["torchaudio"].startswith("none: OSError: libtorch.so: undefined symbol; install it from")
-    assert found["resampling"].startswith("soxr ")
+    assert found["torchaudio"].startswith("off: OSError: libtorch.so: undefined symbol; install it from")
+    assert found["resampling"].startswith("live: soxr ")
     without(monkeypatch, "soxr")
     with pytest.raises(ImportError, match=r"undefined symbol.*lrnn\[audio\]"):
         audio.resample(sound(), 8000, 16000)

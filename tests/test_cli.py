@@ -9,6 +9,7 @@ import torch
 import lrnn
 from lrnn.cli import COMMANDS, main, make_parser
 from lrnn.cli.console import progress, table
+from lrnn.data import audio
 
 
 def test_every_command_has_help(capsys):
@@ -24,7 +25,7 @@ def test_info_tells_versions_and_backends(capsys):
         found["packages"]["torch"] == torch.__version__.split("+")[0]
         or found["packages"]["torch"] == torch.__version__
     )
-    assert set(found["backends"]) == set(lrnn.backends())
+    assert set(found["backends"]) == set(lrnn.backends()) | set(audio.backends())
     assert all(state.startswith(("live", "off: ")) for state in found["backends"].values())
 
 

@@ -278,19 +278,18 @@ def _finite(path, samples: np.ndarray) -> np.ndarray:
 
 
 def backends() -> dict[str, str]:
-    """What reads files, what resamples, and whether torchaudio could: versions, or the reason why not."""
+    """What reads files, what resamples, and whether torchaudio could: "live: ..." or "off: ..." and why."""
     torchaudio, reason = _torchaudio()
-    theirs = f"none: {reason}" if torchaudio is None else f"torchaudio {torchaudio.__version__}"
+    theirs = f"off: {reason}" if torchaudio is None else f"live: torchaudio {torchaudio.__version__}"
     found = {}
     for purpose, name in (("audio files", "soundfile"), ("resampling", "soxr")):
         try:
-            found[purpose] = f"{name} {_import(name).__version__}"
+            found[purpose] = f"live: {name} {_import(name).__version__}"
         except ImportError as error:
-            found[purpose] = f"none: {error}"
-    if torchaudio is not None and found["resampling"].startswith("none"):
-        found["resampling"] = theirs
-    unused = torchaudio is not None and found["resampling"] != theirs
-    return {**found, "torchaudio": theirs + ", unused" * unused}
+            found[purpose] = f"off: {error}"
+    if found["resampling"].startswith("off"):
+        return {**found, "resampling": theirs, "torchaudio": theirs}
+    return {**found, "torchaudio": theirs + "; soxr resamples" * (torchaudio is not None)}
 
 
 def _torchaudio():
