@@ -10,6 +10,7 @@ are made of all of them at the end.
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 import time
@@ -30,6 +31,8 @@ from lrnn.train.denoise import DenoiseModule
 BASE = {"sparsity": 0.9, "start": 0.05, "end": 0.8, "every": 8}
 VARIANTS = {
     "base": {},
+    "dense": None,  # goes on without being pruned
+    "score magnitude": {"score": "magnitude"},
     "every 1": {"every": 1},
     "every 64": {"every": 64},
     "every 256": {"every": 256},
@@ -43,7 +46,7 @@ VARIANTS = {
     "global": {"distribution": "global"},
     "paper": {"mode": "paper"},
 }
-DENSE, CONTROL = "dense, half the steps", "dense"
+PARENT = "dense, half the steps"
 
 
 def main() -> None:
@@ -54,12 +57,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16, help="clips (default: %(default)s)")
     parser.add_argument("--clip-seconds", type=float, default=2.0, help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=2, help="0 to N - 1 (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants")
+    parser.add_argument(
+        "--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants beside base"
+    )
     parser.add_argument("--runs", default="runs/prune-ablation", metavar="DIR", help="default: %(default)s")
     parser.add_argument("-o", "--out", default="experiments/results/prune-ablation", metavar="PREFIX")
     args = parser.parse_args()
     quieten()
-    jobs = [(name, seed) for seed in range(args.seeds) for name in (DENSE, CONTROL, *args.only)]
+    names = [name for name in VARIANTS if name == "base" or name in args.only]
+    jobs = [(name, seed) for seed in range(args.seeds) for name in (PARENT, *names)]
     rows = [run(name, seed, args) for name, seed in progress(jobs, len(jobs), "runs")]
     write(Path(args.out), rows, cost_of_masks(args), args)
     print(Path(args.out).with_suffix(".md").read_text())
@@ -74,7 +80,8 @@ def run(name: str, seed: int, args) -> dict:
     """The result of one run: read, where the run was made before with the same settings; else made."""
     folder = Path(args.runs)
     path = folder / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}.json"
-    options = None if name in (DENSE, CONTROL) else BASE | VARIANTS[name]
+    own = None if name == PARENT else VARIANTS[name]
+    options = None if own is None else BASE | own
     wanted = {"variant": name, "seed": seed, "options": options, **settings(args)}
     if path.is_file():
         found = json.loads(path.read_text())
@@ -82,10 +89,13 @@ def run(name: str, seed: int, args) -> dict:
             return found
     folder.mkdir(parents=True, exist_ok=True)
     parent = folder / f"dense-seed{seed}.safetensors"
-    result = wanted | train(options, seed, None if name == DENSE else parent, args, parent)
+    result = wanted | train(options, seed, None if name == PARENT else parent, args, parent)
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{name}, seed {seed}: {result['si_snri']:+.2f} dB, {result['seconds']:.0f} s", file=sys.stderr)
+    print(
+        f"{name}, seed {seed}: {result['si_snri']:+.2f} dB, {result['cpu_seconds']:.0f} s of CPU",
+        file=sys.stderr,
+    )
     return result
 
 
@@ -113,16 +123,16 @@ def train(options: dict | None, seed: int, parent: Path | None, args, out: Path)
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    begun = time.monotonic()
+    begun = time.process_time()
     trainer.fit(module, data)
     bake(module)
     if parent is None:
         module.model.save(out)
-    sparsities, dead = zeros(module.model), lrnn.prune.dead_units(module.model)
+    dead = lrnn.prune.dead_units(module.model)
     return {
         "si_snri": float(trainer.callback_metrics["val_si_snri"]),
-        "seconds": round(time.monotonic() - begun, 1),
-        "sparsity": sparsities,
+        "cpu_seconds": round(time.process_time() - begun, 1),
+        "sparsity": zeros(module.model),
         "states": [len(alive(dead, i)) for i in range(len(module.model.blocks))],
         "dead": {name: len(units) for name, units in dead.items()},
     }
@@ -140,7 +150,7 @@ def alive(dead: dict, block: int) -> set[int]:
 
 
 def cost_of_masks(args) -> dict:
-    """Milliseconds to choose the masks of this network once, and of a training step; medians."""
+    """Milliseconds of CPU to choose the masks of this network once, and for a training step; medians."""
     module = DenoiseModule(k=args.k)
     pruner = Pruner(module, 0.9, schedule=ConstantSchedule(0, 10**9)).attach()
     noisy = torch.randn(args.batch_size, round(16000 * args.clip_seconds)) * 0.05
@@ -159,16 +169,18 @@ def cost_of_masks(args) -> dict:
 def median_ms(function, repeats: int = 20) -> float:
     times = []
     for _ in range(repeats + 3):
-        begun = time.perf_counter()
+        begun = time.process_time()  # which other processes disturb least
         function()
-        times.append(1000 * (time.perf_counter() - begun))
+        times.append(1000 * (time.process_time() - begun))
     return statistics.median(times[3:])
 
 
 def write(out: Path, rows: list[dict], cost: dict, args) -> None:
     words = ["python experiments/prune_ablation.py --data DIR"]
     words += [f"--{name.replace('_', '-')} {value:g}" for name, value in settings(args).items()]
-    words += [f"--seeds {args.seeds}"] + ([] if len(args.only) == len(VARIANTS) else ["--only ..."])
+    words.append(f"--seeds {args.seeds}")
+    if len(args.only) < len(VARIANTS):
+        words.append(shlex.join(["--only", *args.only]))
     report = {"command": " ".join(words), "base": BASE, "cost": cost, "runs": rows}
     with written_whole(out.with_suffix(".json")) as path:
         path.write_text(json.dumps(report, indent=1) + "\n")
@@ -214,9 +226,9 @@ def markdown(report: dict) -> str:
     every_1, every_8 = (cost["choose_ms"] / (n * cost["step_ms"] + cost["choose_ms"]) for n in (1, 8))
     lines += [
         "",
-        f"Choosing all masks once takes {cost['choose_ms']:.1f} ms, a training step {cost['step_ms']:.0f} ms",
-        f"(torch threads: {cost['threads']}): {100 * every_1:.1f} % of the time with every 1, "
-        f"{100 * every_8:.1f} % with every 8.",
+        f"Choosing all masks once takes {cost['choose_ms']:.1f} ms of CPU, a training step "
+        f"{cost['step_ms']:.0f} ms (torch threads: {cost['threads']}):",
+        f"{100 * every_1:.1f} % of the time with every 1, {100 * every_8:.1f} % with every 8.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -227,9 +239,9 @@ def plot(report: dict, path: Path) -> None:
     plt = pyplot()
     groups = by_variant(report["runs"])
     figure, axes = plt.subplots(figsize=(7, 0.3 * len(groups) + 1.2), layout="constrained")
-    for row, (name, runs) in enumerate(groups.items()):
+    for row, runs in enumerate(groups.values()):
         gains = [r["si_snri"] for r in runs]
-        colour = "#8a8a8a" if name in (DENSE, CONTROL) else "#1b4f8a"
+        colour = "#8a8a8a" if runs[0]["options"] is None else "#1b4f8a"
         axes.scatter(gains, [row] * len(gains), s=14, color=colour, alpha=0.6)
         axes.plot([statistics.mean(gains)] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2)
     axes.axvline(statistics.mean(r["si_snri"] for r in groups["base"]), color="#d8d8d8", zorder=0)
