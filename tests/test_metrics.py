@@ -89,3 +89,32 @@ def test_speech_gain_is_that_of_the_speech_alone():
     torch.testing.assert_close(found, torch.full((3,), -6.0206), atol=1e-3, rtol=0)
     assert speech_gain(-clean, clean).isnan().all()
     assert speech_gain(clean, torch.zeros_like(clean)).isnan().all()
+
+
+def test_si_snr_agrees_with_torchmetrics():
+    audio = pytest.importorskip("torchmetrics.functional.audio")
+    estimate, target = pair()
+    for offset in (0.0, 0.7):
+        theirs = audio.scale_invariant_signal_noise_ratio(3 * estimate + offset, target - offset)
+        torch.testing.assert_close(si_snr(3 * estimate + offset, target - offset), theirs, atol=1e-4, rtol=0)
+
+
+def test_si_snr_is_its_definition():
+    """Le Roux et al. (2019), equation 3, by least squares: the target's share over the rest."""
+    estimate, target = (x[0].numpy() - x[0].numpy().mean() for x in pair())
+    (scale,), _, _, _ = np.linalg.lstsq(target[:, None], estimate, rcond=None)
+    expected = 10 * np.log10(np.sum((scale * target) ** 2) / np.sum((estimate - scale * target) ** 2))
+    assert si_snr(*(x[0] for x in pair())).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 127])
+def test_clips_shorter_than_a_frame(samples):
+    estimate, target = torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(si_snr(estimate, target))
+
+
+def test_clipping_costs_but_stays_finite():
+    _, target = pair()
+    clipped = target.clamp(-1, 1)
+    assert (si_snr(clipped, target) < si_snr(target.clamp(-2, 2), target)).all()
+    assert torch.isfinite(si_snr(clipped, clipped.sign())).all()

@@ -1,0 +1,44 @@
+"""How sure a mean over clips is: percentile intervals from resampling the clips."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES, SEED, LEVEL = 2000, 0, 0.95
+_AT_ONCE = 1 << 20  # indices drawn at a time: memory stays bounded for any number of clips
+
+
+class Interval(NamedTuple):
+    """A mean and the central `LEVEL` of its bootstrap distribution."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def intervals(values: np.ndarray) -> list[Interval]:
+    """The mean of each column and its interval (Efron and Tibshirani 1993, section 13.3).
+
+    Rows are drawn with replacement, whole: columns stay paired. The same values give the same intervals.
+
+    Args:
+        values: (n, k) finite, n >= 1, a row for each clip.
+
+    Returns:
+        k intervals.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or not len(values):
+        raise ValueError(f"values has shape {values.shape}, expected (n, k) with n >= 1")
+    if not np.isfinite(values).all():
+        raise ValueError("values has NaN or infinity, expected finite numbers")
+    rng = np.random.default_rng(SEED)
+    n, means = len(values), []
+    at_once = max(1, _AT_ONCE // n)
+    for first in range(0, RESAMPLES, at_once):
+        rows = rng.integers(n, size=(min(at_once, RESAMPLES - first), n))
+        means.append(np.stack([column[rows].mean(1) for column in values.T], axis=1))
+    low, high = np.quantile(np.concatenate(means), ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+    return [Interval(*map(float, found)) for found in zip(values.mean(0), low, high, strict=True)]
