@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from lrnn.cli.console import progress
+from lrnn.data.bootstrap import intervals
 from lrnn.data.denoiser import Denoiser
-from lrnn.data.evaluate import by_snr, scores, summary
+from lrnn.data.evaluate import scores
 from lrnn.data.ndns import NdnsFolder, find_validation
+from lrnn.data.summary import by_snr, summary
 from lrnn.files import written_whole
 from lrnn.profile import count
-
-RESAMPLES, SEED = 10_000, 0
 
 
 def main() -> None:
@@ -38,7 +38,8 @@ def main() -> None:
     clips = [folder[i] for i in range(len(folder))]
     rows = [measure(path, clips) for path in progress(args.models, len(args.models), "compare")]
     for row in rows[1:]:
-        row["gain_over_first"] = interval(np.array(row["after"]) - np.array(rows[0]["after"]))
+        differences = np.array(row["after"]) - np.array(rows[0]["after"])
+        row["gain_over_first"] = intervals(differences[:, None])[0]
     command = f"python experiments/compare.py {' '.join(args.models)} --data DIR -o {args.out}"
     write(Path(args.out), rows, command)
     print(Path(args.out).with_suffix(".md").read_text())
@@ -62,15 +63,8 @@ def measure(path: str, clips: list) -> dict:
         "file_bytes": Path(path).stat().st_size,
         **summary(found),
         "by_snr": by_snr(found),
-        "after": [s.after for s in found],
+        "after": [s.denoised["si_snr"] for s in found],
     }
-
-
-def interval(differences: np.ndarray) -> list[float]:
-    """Mean and its central 95 % over resampled clips."""
-    rng = np.random.default_rng(SEED)
-    means = differences[rng.integers(len(differences), size=(RESAMPLES, len(differences)))].mean(1)
-    return [float(x) for x in (differences.mean(), *np.quantile(means, (0.025, 0.975)))]
 
 
 def write(out: Path, rows: list[dict], command: str) -> None:

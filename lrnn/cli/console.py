@@ -11,29 +11,42 @@ T = TypeVar("T")
 _WIDTH = 30
 
 
-def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """Pass `items` through, drawing a bar once two seconds have gone by."""
+def progress(items: Iterable[T], total: int, label: str, done: int = 0) -> Iterator[T]:
+    """Pass `items` through, drawing a bar once two seconds have gone by.
+
+    Args:
+        items: what to pass through.
+        total: how many they are.
+        label: stands before the bar.
+        done: how many of them were made before and take no time: they tell nothing of what is left.
+    """
     if not sys.stderr.isatty():
         yield from items
         return
     begun = drawn = time.monotonic()
-    for done, item in enumerate(items):
+    for count, item in enumerate(items):
         now = time.monotonic()
         if now - begun > 2 and now - drawn > 0.1:
-            _draw(label, done, total, now - begun)
+            made = count - done
+            _draw(label, count, total, (total - count) * (now - begun) / made if made > 0 else None)
             drawn = now
         yield item
     if drawn != begun:
-        _draw(label, total, total, time.monotonic() - begun)
+        _draw(label, total, total, 0)
         sys.stderr.write("\n")
 
 
-def _draw(label: str, done: int, total: int, seconds: float) -> None:
-    share = done / max(total, 1)
-    bar = "█" * round(share * _WIDTH)
-    left = f"{seconds / share - seconds:.0f} s left" if share else ""
-    sys.stderr.write(f"\r{label} {bar:<{_WIDTH}} {done}/{total} {left:<14}")
+def _draw(label: str, count: int, total: int, seconds_left: float | None) -> None:
+    bar = "█" * round(count / max(total, 1) * _WIDTH)
+    left = "" if seconds_left is None else f"{_duration(seconds_left)} left"
+    sys.stderr.write(f"\r{label} {bar:<{_WIDTH}} {count}/{total} {left:<14}")
     sys.stderr.flush()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
