@@ -1,15 +1,18 @@
-"""`lrnn bench scan|stream`: measured ratios on this machine, everything timed in one process, interleaved."""
+"""`lrnn bench scan|stream|loading`: measured ratios on this machine, timed in one process, interleaved."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+
+from lrnn.cli.console import progress
 
 
 def add(commands) -> None:
     """Declare the command and its benchmarks."""
-    parser = commands.add_parser("bench", help="measured ratios on this machine: scan, stream")
+    parser = commands.add_parser("bench", help="measured ratios on this machine: scan, stream, loading")
     kinds = parser.add_subparsers(dest="bench", metavar="BENCH", required=True)
     scan = kinds.add_parser("scan", help="the scan, forward and backward, against pure-torch forms")
     scan.add_argument("--batch", type=int, default=8, help="B (default 8)")
@@ -24,7 +27,15 @@ def add(commands) -> None:
     stream.add_argument("--sparsity", type=float, default=0.9, help="fraction of zero weights (default 0.9)")
     stream.add_argument("--frames", type=int, default=2000, help="frames per timed round (default 2000)")
     stream.add_argument("--model", metavar="M", help="a program (.lrnn) in place of random weights")
-    for kind, run_kind in ((scan, run_scan), (stream, run_stream)):
+    loading = kinds.add_parser("loading", help="mixing of training clips beside a training step")
+    loading.add_argument(
+        "--data",
+        metavar="DIR",
+        default=os.environ.get("LRNN_DATA"),
+        help="holds sources; default: $LRNN_DATA, else synthetic sounds",
+    )
+    loading.add_argument("--workers", type=int, default=0, help="also a data loader's processes (default 0)")
+    for kind, run_kind in ((scan, run_scan), (stream, run_stream), (loading, run_loading)):
         kind.add_argument("--json", action="store_true", help="one JSON object")
         kind.set_defaults(run=run_kind)
 
@@ -43,6 +54,14 @@ def run_stream(args: argparse.Namespace) -> int:
 
     _say("measuring; about a minute")
     return _print(args, stream, stream.run(args.k, args.sparsity, args.frames, args.model))
+
+
+def run_loading(args: argparse.Namespace) -> int:
+    """The benchmark of the training data."""
+    from lrnn.profile.bench import loading
+
+    _say("measuring; about a minute")
+    return _print(args, loading, loading.run(args.data, args.workers, progress=progress))
 
 
 def _print(args, bench, result: dict) -> int:
