@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from torch import nn
 
 import lrnn
-from lrnn.prune import DeadUnits, Pruner, attach_masks, bake, dead_units, prune_once
+from lrnn.prune import DeadUnits, Pruner, attach_masks, bake, dead_units, prune_once, sweep
 
 
 def cut(parameter: torch.Tensor, *indices) -> None:
@@ -69,17 +69,42 @@ def test_words_of_an_embedding_but_for_its_padding():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 99), st.floats(0.5, 0.97))
-def test_a_state_without_input_or_reader_changes_nothing(seed, sparsity):
+@given(
+    st.integers(0, 99),
+    st.floats(0.5, 0.97),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["none", "parts", "pair"]),
+)
+def test_sweeping_takes_away_what_changes_nothing(seed, sparsity, conj_sym, bidirectional, relu):
     torch.manual_seed(seed)
-    layer, x = lrnn.S5(6, 16, blocks=2, relu="parts"), torch.randn(2, 9, 6)
-    prune_once(layer, sparsity)
-    found, before = dead_units(layer), layer(x)[0]
-    for state in {*found["B"].outputs, *found["C"].inputs}:
-        cut(layer.B, state)
-        cut(layer.C, (slice(None), state))
-    assert torch.equal(layer(x)[0], before)
-    assert len(found["B"].outputs) == (layer(x)[1] == 0).all(0).sum() or found["C"].inputs
+    options = lrnn.S5Options(conj_sym=conj_sym, bidirectional=bidirectional)
+    model = nn.Sequential(nn.Linear(6, 6), lrnn.S5(6, 16, blocks=2, relu=relu, options=options))
+    prune_once(model, sparsity)
+    ssm, x = model[1], torch.randn(2, 9, 6)
+    before, zeros = ssm(x)[0], {name: (p == 0).sum().item() for name, p in model.named_parameters()}
+    swept = sweep(model)
+    assert torch.equal(ssm(x)[0], before)
+    for name, parameter in model.named_parameters():
+        assert (parameter == 0).sum().item() - zeros[name] == swept.get(name, 0)
+    assert set(swept) <= {"1.B", "1.C"}
+    found = dead_units(ssm)
+    unread = {n % ssm.n_states for n in found["C"].inputs}
+    if bidirectional:  # the two directions share a state's input
+        unread = {n for n in unread if {n, n + ssm.n_states} <= set(found["C"].inputs)}
+    assert set(found["B"].outputs) == unread
+    assert sweep(model) == {}
+
+
+def test_sweeping_finds_what_there_is_to_find():
+    torch.manual_seed(0)
+    layer = lrnn.S5(6, 16, blocks=2)
+    cut(layer.B, 3)
+    cut(layer.C, (slice(None), 5))
+    assert sweep(layer) == {"B": 12, "C": 12}
+    Pruner(layer, 0.5).attach()
+    with pytest.raises(ValueError, match="bake its masks"):
+        sweep(layer)
 
 
 def test_masked_and_baked_agree_and_zeros_that_are_kept_are_alive():

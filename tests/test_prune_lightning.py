@@ -232,8 +232,12 @@ def test_bad_options_are_named(options, message):
 
 def test_pruning_may_end_with_the_last_step(tmp_path):
     prune, module = lrnn.Prune(0.9, start=0.0, end=1.0), Regression()
-    trainer(tmp_path, prune).fit(module, loader())
+    fit = trainer(tmp_path, prune, logger=CSVLogger(tmp_path), log_every_n_steps=1)
+    fit.fit(module, loader())
     assert prune.pruner.schedule.end == 20
+    with open(f"{fit.logger.log_dir}/metrics.csv") as file:
+        last = [row for row in csv.DictReader(file) if row["sparsity/total"]][-1]
+    assert (int(last["step"]), float(last["sparsity/total"])) == (20, prune.pruner.total_sparsity())
     assert prune.pruner.total_sparsity() == pytest.approx(0.9, abs=0.02)
 
 

@@ -1,7 +1,8 @@
 """Unstructured pruning: when (schedule), what (score), how much of each tensor (distribution), how (mask).
 
 The cut is jaxpruner's (Lee et al. 2023). `Pruner` puts the four together and knows nothing of trainers;
-`lrnn.Prune` drives it from Lightning. `dead_units` tells what pruning has cut off.
+`lrnn.Prune` drives it from Lightning. `dead_units` tells what pruning has cut off, `sweep` takes away what
+that leaves without effect.
 """
 
 from lrnn.prune.distribution import Distribution, erk, global_magnitude, uniform
@@ -18,6 +19,7 @@ from lrnn.prune.schedule import (
     make_schedule,
 )
 from lrnn.prune.score import Score, keep_largest, score
+from lrnn.prune.sweep import sweep
 
 __all__ = [
     "ConstantSchedule",
@@ -41,5 +43,6 @@ __all__ = [
     "make_schedule",
     "prune_once",
     "score",
+    "sweep",
     "uniform",
 ]

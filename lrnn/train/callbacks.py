@@ -18,7 +18,7 @@ from torch import nn
 import lrnn
 from lrnn.nn import BatchNorm
 from lrnn.program import compile
-from lrnn.prune import bake
+from lrnn.prune import bake, sweep
 from lrnn.train.prune import Prune
 from lrnn.train.random_state import untouched_random_state
 
@@ -146,7 +146,7 @@ class ReportProgress(L.Callback):
 
 
 class ExportProgram(L.Callback):
-    """Write `model.safetensors` (masks baked) and `model.lrnn` (compiled) into the run folder when fit ends.
+    """Write `model.safetensors` (baked, swept) and `model.lrnn` (compiled) into the run folder when fit ends.
 
     The module keeps its SequenceModel as `model`. It may have `finish(model, datamodule)`, a last touch on
     the baked copy, and `meta`, a dict of plain values that travels with both files; the card beside it says
@@ -168,6 +168,7 @@ class ExportProgram(L.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         baked = copy.deepcopy(pl_module.model).cpu().eval()
         bake(baked)
+        sweep(baked)
         if hasattr(pl_module, "finish"):
             pl_module.finish(baked, trainer.datamodule)
         meta = {**getattr(pl_module, "meta", {}), "card": card(trainer, pl_module, baked)}

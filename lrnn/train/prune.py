@@ -164,7 +164,8 @@ class Prune(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prune once more: no batch follows the last step to do it, and end = 1.0 is that very step."""
-        self.pruner.step(trainer.global_step)
+        if self.pruner.step(trainer.global_step):
+            self._report(trainer)
         if trainer.global_step < self.pruner.schedule.end:
             rank_zero_warn(
                 f"training ended at step {trainer.global_step}, before pruning did at "
