@@ -154,8 +154,15 @@ class DenoiseData(L.LightningDataModule):
         return batches * self.batch_size * self.trainer.world_size
 
     def val_dataloader(self) -> DataLoader:
-        """Validation clips one by one, so that they may differ in length."""
-        return DataLoader(self.validation, 1, collate_fn=_one_clip, generator=torch.Generator())
+        """Validation clips one by one, so that they may differ in length; each in one process only.
+
+        Lightning's own sampler would repeat some, so that all processes have as many.
+        """
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        share = StreamSampler(len(range(rank, len(self.validation), world_size)), lambda: 0, rank, world_size)
+        return DataLoader(
+            self.validation, 1, sampler=share, collate_fn=_one_clip, generator=torch.Generator()
+        )
 
     def calibration_batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """`count` batches like the training batches, the same each time and on every process.

@@ -29,7 +29,7 @@ class Resumable(L.Callback):
 
     The state of every generator of every process is part of each checkpoint, and is put back when training
     starts from it. Validation draws from the generators, if at all, without moving them. Processes of a
-    parallel run draw different numbers. Logs reach the disk before a checkpoint does.
+    parallel run draw different numbers.
     """
 
     def __init__(self):
@@ -61,14 +61,12 @@ class Resumable(L.Callback):
         self._training = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict) -> None:
-        """Add the random state of all processes; flush the logs."""
+        """Add the random state of all processes."""
         states: list[Any] = [self._training or random_state()]
         if distributed.is_available() and distributed.is_initialized():
             mine, states = states[0], [None] * distributed.get_world_size()
             distributed.all_gather_object(states, mine)
         checkpoint[KEY] = states
-        for logger in trainer.loggers:
-            logger.save()
         if trainer.state.fn == TrainerFn.FITTING and _is_accumulating(trainer):
             rank_zero_warn(
                 f"the checkpoint at step {trainer.global_step} was taken between accumulated batches, "
@@ -98,7 +96,8 @@ class ResumePoints(Checkpoint):
     Each is taken where Lightning 2.6, resumed from it, does what it would have done. That is not so before a
     validation that is due at the same step, which ModelCheckpoint(every_n_train_steps=...) does and which is
     then left out; nor, when steps are counted (max_steps), at the end of an epoch, which is then counted
-    twice; nor between accumulated batches. There it waits. `--ckpt_path last` finds the newest.
+    twice; nor between accumulated batches. There it waits. A file gets its name when all that its step has
+    logged is on the disk. `--ckpt_path last` finds the newest.
 
     Args:
         every: optimiser steps from one to the next.
@@ -112,6 +111,7 @@ class ResumePoints(Checkpoint):
         self.every, self.keep, self.folder = every, keep, folder
         self._folder = Path()
         self._saved_at = 0
+        self._pending: Path | None = None  # written, but the logs of its step are not
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the folder; the same for all processes."""
@@ -127,6 +127,10 @@ class ResumePoints(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The step that a resumed run starts from is saved already."""
         self._saved_at = trainer.global_step
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
+        """By now all that follows the last step is done and logged."""
+        self._publish(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
         """In the middle of an epoch, where nothing else follows the step."""
@@ -145,6 +149,7 @@ class ResumePoints(Checkpoint):
             return
         if trainer.is_last_batch or self._is_due(trainer):
             self._save(trainer)
+            self._publish(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After an epoch without a validation, where epochs are counted."""
@@ -154,17 +159,27 @@ class ResumePoints(Checkpoint):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """When all other callbacks are done."""
         self._save(trainer)
+        self._publish(trainer)
 
     def _is_due(self, trainer: L.Trainer) -> bool:
         return trainer.global_step // self.every > self._saved_at // self.every
 
     def _save(self, trainer: L.Trainer) -> None:
         self._saved_at = trainer.global_step
-        trainer.save_checkpoint(self._folder / f"{RESUME_POINT}{trainer.global_step:08d}.ckpt")
+        self._pending = self._folder / f"{RESUME_POINT}{trainer.global_step:08d}.pending"
+        trainer.save_checkpoint(self._pending, weights_only=False)  # not the weights alone
+
+    def _publish(self, trainer: L.Trainer) -> None:
+        if self._pending is None:
+            return
+        for logger in trainer.loggers:
+            logger.save()
         if trainer.is_global_zero:
+            os.replace(self._pending, self._pending.with_suffix(".ckpt"))
             saved = sorted(self._folder.glob(f"{RESUME_POINT}*.ckpt"), key=_written)
-            for path in saved[: -self.keep]:
-                trainer.strategy.remove_checkpoint(path)
+            for path in [*saved[: -self.keep], *self._folder.glob(f"{RESUME_POINT}*.pending")]:
+                path.unlink()
+        self._pending = None
 
 
 def _written(path: Path) -> int:
