@@ -75,7 +75,7 @@ class TestForward:
         assert torch.equal(parts, plain.clamp(min=0))
         assert torch.equal(pair, plain * (plain[..., :1] > 0))
         zero = torch.tensor([[0.0, 1.0], [0.0, -1.0], [-0.0, 2.0]])
-        assert layer(1, "pair")._relu(zero).tolist() == [[0, 1], [0, 0], [0, 2]]
+        assert layer(1, "pair").state_relu(zero).tolist() == [[0, 1], [0, 0], [0, 2]]
 
     @given(seeds, relus, options, st.integers(0, 7))
     @few

@@ -58,6 +58,9 @@ class S5Block(nn.Module):
         self.config = config
         self.norm = make_norm(config)
         self.ssm = S5(config.d_model, config.d_state, config.blocks, config.relu, config.ssm)
+        rectified = config.relu != "none"
+        self.activation = nn.ReLU() if rectified else nn.GELU(approximate="tanh")
+        self.relu = nn.ReLU() if rectified else nn.Identity()  # of the residual sum
         self.out1 = linear(config.d_model, config.d_model) if config.glu == "full" else None
         self.out2 = linear(config.d_model, config.d_model) if config.glu != "none" else None
         self.dropout = TimeDropout(config.dropout)
@@ -69,10 +72,10 @@ class S5Block(nn.Module):
         y = x + self._gate(y)
         if not self.config.prenorm:
             y = self.norm(y)
-        return (torch.relu(y) if self.config.relu != "none" else y), state
+        return self.relu(y), state
 
     def _gate(self, y: Tensor) -> Tensor:
-        x1 = self.dropout(torch.relu(y) if self.config.relu != "none" else F.gelu(y, approximate="tanh"))
+        x1 = self.dropout(self.activation(y))
         if self.out2 is None:
             return x1
         gate = torch.sigmoid(self.out2(x1))

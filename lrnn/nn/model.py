@@ -27,6 +27,7 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = linear(config.d_in, config.d_model)
+        self.relu = nn.ReLU() if config.relu != "none" else nn.Identity()
         self.blocks = nn.ModuleList(S5Block(config) for _ in range(config.n_layers))
         self.decoder = linear(config.d_model, config.d_out)
 
@@ -51,9 +52,7 @@ class SequenceModel(nn.Module):
         if self.config.input_exponent is not None:
             unit = 2.0**self.config.input_exponent
             x = torch.round(x * unit) / unit
-        x = self.encoder(x)
-        if self.config.relu != "none":
-            x = torch.relu(x)
+        x = self.relu(self.encoder(x))
         after = []
         for block, before in zip(self.blocks, state, strict=False):
             x, carried = block(x, before, reset)

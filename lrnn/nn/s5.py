@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrnn.nn import init
+from lrnn.nn.activation import state_relu
 from lrnn.nn.config import Relu, S5Options
 from lrnn.ops import scan
 
@@ -48,6 +49,7 @@ class S5(nn.Module):
             raise ValueError(f"relu is {relu!r}, expected 'none', 'parts' or 'pair'")
         self.d_model, self.d_state, self.blocks = d_model, d_state, blocks
         self.relu, self.options = relu, options
+        self.state_relu = state_relu(relu)
         Lambda, V, Vinv = init.block_hippo(d_state, blocks, options.conj_sym)
         self.Lambda_re = nn.Parameter(Lambda.real.float())  # (P,)
         self.Lambda_im = nn.Parameter(Lambda.imag.float())  # (P,)
@@ -118,20 +120,12 @@ class S5(nn.Module):
         Bx = F.linear(x, self.input_matrix(gain).to(x.dtype))  # (B, T, 2P)
         Bx = torch.view_as_complex(_at_least_float32(Bx).unflatten(-1, (-1, 2)))  # (B, T, P)
         h, h_last = scan(lambda_bar, Bx, state, reset)
-        parts = self._relu(torch.view_as_real(h))
+        parts = self.state_relu(torch.view_as_real(h))
         if self.options.bidirectional:
             back = torch.view_as_real(scan(lambda_bar, Bx, None, reset, reverse=True)[0])
             # The paper's code rectifies the forward states only; with its rule we do as it does.
-            parts = torch.cat([parts, back if self.relu == "pair" else self._relu(back)], dim=-2)
+            parts = torch.cat([parts, back if self.relu == "pair" else self.state_relu(back)], dim=-2)
         return parts, h_last
-
-    def _relu(self, parts: Tensor) -> Tensor:  # (B, T, P, 2)
-        if self.relu == "parts":
-            return torch.relu(parts)
-        if self.relu == "pair":
-            re, im = parts[..., :1], parts[..., 1:]
-            return torch.where((re > 0) | ((re == 0) & (im > 0)), parts, 0.0)
-        return parts
 
     def _check(self, x: Tensor, state: Tensor | None) -> None:
         check_frames(x, self.d_model)

@@ -13,6 +13,7 @@ from lrnn.data.metrics import si_snr
 from lrnn.data.stft import Stft
 from lrnn.nn import SequenceModel, SequenceModelConfig
 from lrnn.prune import bake
+from lrnn.train.activity import spread, watched
 from lrnn.train.checkpoint import KEY, load_checkpoint
 from lrnn.train.level import match_level
 from lrnn.train.loss import Estimate, Loss, training_loss
@@ -38,6 +39,7 @@ class DenoiseModule(L.LightningModule):
         features: what the network reads: "level" is roots of magnitudes relative to the running level,
             "magnitude" the paper's |X| - 0.0007; see lrnn.data.features.
         loss: "si_snr", "multi_resolution" or "paper"; see lrnn.train.loss.
+        activity: weight of lrnn.train.activity.spread in the loss, dB per unit: activations become sparser.
         lr: peak learning rate of everything but the S5 parameters.
         ssm_lr_factor: the S5 parameters' rate as a fraction of `lr`.
         weight_decay: AdamW's, never on S5 parameters.
@@ -56,6 +58,7 @@ class DenoiseModule(L.LightningModule):
         window: Literal["hann", "boxcar"] = "hann",
         features: Literal["level", "magnitude"] = "level",
         loss: Loss = "si_snr",
+        activity: float = 0.0,
         lr: float = 6e-3,
         ssm_lr_factor: float = 0.25,
         weight_decay: float = 0.04,
@@ -76,10 +79,12 @@ class DenoiseModule(L.LightningModule):
             raise ValueError(f"lr, ssm_lr_factor are {lr}, {ssm_lr_factor}, expected positive numbers")
         if cycles < 1 or not 0 <= warmup < 1:
             raise ValueError(f"cycles, warmup are {cycles}, {warmup}, expected cycles >= 1, 0 <= warmup < 1")
+        if activity < 0:
+            raise ValueError(f"activity is {activity}, expected a weight >= 0")
         if loss not in get_args(Loss):
             raise ValueError(f"loss is {loss!r}, expected one of {get_args(Loss)}")
         self.model = SequenceModel(config)
-        self.loss = loss
+        self.loss, self.activity = loss, activity
         self.lr, self.ssm_lr, self.lr_min = lr, lr * ssm_lr_factor, lr_min
         self.weight_decay, self.decay = weight_decay, decay
         self.warmup, self.cycles = warmup, cycles
@@ -87,6 +92,7 @@ class DenoiseModule(L.LightningModule):
             "task": "denoise",
             "k": k,
             "loss": loss,
+            "activity": activity,
             "lr": lr,
             "ssm_lr_factor": ssm_lr_factor,
             "weight_decay": weight_decay,
@@ -123,8 +129,11 @@ class DenoiseModule(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss; one that is no number ends the run at once."""
         noisy, clean = batch
-        estimate = self.estimate(noisy)
+        with watched(self.model) as outputs:
+            estimate = self.estimate(noisy)
         value = training_loss(self.loss, estimate, clean, self.stft)
+        if self.activity:
+            value = value + self.activity * spread(outputs)
         if not torch.isfinite(value):
             raise RuntimeError(f"loss is {value.item()} at step {self.global_step}; try a lower lr")
         with torch.no_grad():
