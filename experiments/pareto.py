@@ -1,0 +1,256 @@
+"""Does sparsity pay? Dense and 90 %-sparse denoisers of several widths, trained alike, beside each other.
+
+    python experiments/pareto.py --data DIR -o experiments/results/pareto
+
+trains what is missing, goes on where a run was stopped, measures every model on the validation clips and
+writes the table (.md), the figures (.json) and the picture (.svg). With --report it only measures what is
+there. The claim tested is the paper's: at equal quality sparse models need fewer multiply-accumulates and
+fewer bytes. Quality between two widths is interpolated along the logarithm of the cost.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from compare import measure
+
+from lrnn.cli.console import progress
+from lrnn.data.ndns import NdnsFolder, find_validation
+from lrnn.files import written_whole
+
+RECIPES = {"dense": "experiments/denoise-mini-dense.yaml", "sparse": "experiments/denoise-mini.yaml"}
+WIDTHS = {"dense": (0.25, 0.5, 1.0), "sparse": (0.5, 1.0, 2.0)}
+FRAMES_PER_SECOND = 125
+SPEED = {0.25: 3.0, 0.5: 1.8, 1.0: 1.0, 2.0: 0.4}
+"""Optimiser steps in the time of one of k = 1: one core, dense; masks add a twentieth."""
+AXES = {
+    "macs": ("macs_effective", "effective multiply-accumulates"),
+    "weights": ("macs_weights", "nonzero-weight multiply-accumulates"),
+    "bytes": ("file_bytes", "bytes of the file"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: `steps` optimiser steps of 16 mixtures of 2 s."""
+
+    kind: str  # "dense" or "sparse"
+    k: float
+    seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"pareto-{self.kind}-k{self.k:g}-s{self.seed}-{self.steps}"
+
+    def folder(self, root: Path) -> Path:
+        return root / self.name / "version_0"
+
+    def command(self, args) -> list[str]:
+        """The `lrnn fit` that makes it, or goes on with it."""
+        options = {
+            "--data.root": args.data,
+            "--data.seed": self.seed,
+            "--seed_everything": self.seed,
+            "--model.k": self.k,
+            "--trainer.max_steps": self.steps,
+            "--trainer.logger.init_args.save_dir": args.runs,
+            "--trainer.logger.init_args.name": self.name,
+            "--ckpt_path": "last",
+        }
+        command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", RECIPES[self.kind]]
+        return command + [str(word) for pair in options.items() for word in pair]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, metavar="DIR", help="sources to mix and a validation set")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="PREFIX", help="of the .md, .json and .svg files"
+    )
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="where the trainings live")
+    parser.add_argument("--steps", type=int, default=6000, help="optimiser steps of every run")
+    parser.add_argument(
+        "--equal", choices=("steps", "time"), default="steps", help="time: --steps is that of k = 1"
+    )
+    parser.add_argument("--seeds", type=int, default=2, help="at the widths of the claim; 1 elsewhere")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="trainings side by side, one core each"
+    )
+    parser.add_argument("--report", action="store_true", help="train nothing, measure what is there")
+    args = parser.parse_args()
+    runs = plan(args.steps, args.seeds, args.equal)
+    if not args.report:
+        with ThreadPoolExecutor(args.jobs) as pool:  # the longest first, so that none is left over at the end
+            list(pool.map(lambda run: train(run, args), sorted(runs, key=lambda r: -r.k)))
+    rows = measured(runs, args)
+    write(Path(args.out), rows, claims(rows), args)
+    print(Path(args.out).with_suffix(".md").read_text())
+
+
+def plan(steps: int, seeds: int, equal: str = "steps") -> list[Run]:
+    """Every width once; sparse k = 1 and the dense widths around it, on which the claim rests, per seed."""
+    once = [(kind, k, 0) for kind, widths in WIDTHS.items() for k in widths]
+    repeated = (("sparse", 1.0), ("dense", 0.25), ("dense", 0.5))
+    again = [(kind, k, seed) for seed in range(1, seeds) for kind, k in repeated]
+    count = {k: steps if equal == "steps" else 100 * round(steps * speed / 100) for k, speed in SPEED.items()}
+    return [Run(kind, k, seed, count[k]) for kind, k, seed in once + again]
+
+
+def train(run: Run, args) -> None:
+    """Run `lrnn fit` in a process of its own with one thread, unless its result is there."""
+    folder = run.folder(Path(args.runs))
+    if (folder / "model.lrnn").is_file():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command, log_path = run.command(args), folder.parent / "fit.log"
+    with open(log_path, "a") as log:
+        done = subprocess.run(command, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise RuntimeError(f"{log_path}: {' '.join(command)} ended with {done.returncode}")
+
+
+def measured(runs: list[Run], args) -> list[dict]:
+    """Figures of every model that is there."""
+    folder = NdnsFolder(find_validation(args.data))
+    clips = [folder[i] for i in range(len(folder))]
+    there = [run for run in runs if (run.folder(Path(args.runs)) / "model.lrnn").is_file()]
+    if not there:
+        raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
+    rows = []
+    for run in progress(there, len(there), "measure"):
+        folder = run.folder(Path(args.runs))
+        rows.append({**asdict(run), **measure(str(folder / "model.lrnn"), clips)})
+    return rows
+
+
+def claims(rows: list[dict]) -> dict[str, list[dict]]:
+    """For each axis and sparse model: how many times its cost the dense model of equal quality has."""
+    sparse = [row for row in rows if row["kind"] == "sparse"]
+    return {
+        axis: [
+            {
+                "k": row["k"],
+                "seed": row["seed"],
+                **equal_quality(row, front(rows, column, row["seed"]), column),
+            }
+            for row in sparse
+        ]
+        for axis, (column, _) in AXES.items()
+    }
+
+
+def front(rows: list[dict], column: str, seed: int) -> list[dict]:
+    """Dense models in order of cost, each better than all cheaper ones; the run with this seed if any."""
+    chosen = {}
+    for row in sorted((r for r in rows if r["kind"] == "dense"), key=lambda r: r["seed"] == seed):
+        chosen[row["k"]] = row
+    best: list[dict] = []
+    for row in sorted(chosen.values(), key=lambda r: r[column]):
+        if not best or row["si_snr"] > best[-1]["si_snr"]:
+            best.append(row)
+    return best
+
+
+def equal_quality(row: dict, dense: list[dict], column: str) -> dict:
+    """Cost of the dense model as good as `row`, over row's: quality is linear in the logarithm of the cost.
+
+    Beyond the dense front nothing is extrapolated: `bound` says that the ratio is at least, or at most, that
+    to the front's end.
+    """
+    quality, costs = [r["si_snr"] for r in dense], [r[column] for r in dense]
+    bound = ">=" if row["si_snr"] > quality[-1] else "<=" if row["si_snr"] < quality[0] else ""
+    cost = float(np.exp(np.interp(row["si_snr"], quality, np.log(costs))))
+    return {"ratio": cost / row[column], "bound": bound}
+
+
+def write(out: Path, rows: list[dict], found: dict, args) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    options = f"--steps {args.steps} --equal {args.equal} --seeds {args.seeds} -o {args.out}"
+    command = f"python experiments/pareto.py --data DIR {options}"
+    with written_whole(out.with_suffix(".json")) as path:
+        path.write_text(
+            json.dumps({"command": command, "models": rows, "equal_quality": found}, indent=1) + "\n"
+        )
+    with written_whole(out.with_suffix(".md")) as path:
+        path.write_text(markdown(rows, found, command))
+    plot(out.with_suffix(".svg"), rows)
+
+
+def markdown(rows: list[dict], found: dict, command: str) -> str:
+    first, steps = rows[0], sorted({r["steps"] for r in rows})
+    length = f"{steps[0]:,} steps each" if len(steps) == 1 else "equal times"
+    lines = [
+        f"# Dense and 90 %-sparse denoisers after {length}",
+        "",
+        f"`{command}`",
+        "",
+        f"{first['clips']} validation clips, noisy {first['noisy_si_snr']:.2f} dB SI-SNR. MMAC/s: millions",
+        "of multiply-accumulates per second of audio: of all weights, of nonzero weights, and of nonzero",
+        "weights on nonzero inputs.",
+        "",
+        "| | k | seed | steps | SI-SNR | SI-SNRi | MMAC/s | nonzero | effective | kB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(rows, key=lambda r: (r["kind"], r["k"], r["seed"])):
+        rates = (r[c] * FRAMES_PER_SECOND / 1e6 for c in ("macs", "macs_weights", "macs_effective"))
+        cells = [r["kind"], f"{r['k']:g}", str(r["seed"]), f"{r['steps']:,}"]
+        cells += [f"**{r['si_snr']:.2f}**", f"{r['si_snri']:+.2f}"]
+        cells += [f"{rate:.2f}" for rate in rates]
+        lines.append(f"| {' | '.join([*cells, format(r['file_bytes'] / 1000, '.0f')])} |")
+    lines += [
+        "",
+        "Cost of the dense model of equal quality over that of the sparse one, interpolated along the",
+        "logarithm of the cost between dense widths; a bound where no dense width is as good, or as bad:",
+        "",
+        f"| sparse k | seed | {' | '.join(label for _, label in AXES.values())} |",
+        "|---|---|" + "---|" * len(AXES),
+    ]
+    for cells in zip(*found.values(), strict=True):
+        ratios = [f"{c['bound']} {c['ratio']:.2f}".strip() for c in cells]
+        lines.append(f"| {' | '.join([format(cells[0]['k'], 'g'), str(cells[0]['seed']), *ratios])} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(path: Path, rows: list[dict]) -> None:
+    from lrnn.profile.plot import pyplot, save
+
+    plt = pyplot()
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    axes = {
+        "macs_effective": (FRAMES_PER_SECOND / 1e6, "effective MMAC/s"),
+        "file_bytes": (1e-3, "kB of the file"),
+    }
+    for panel, (column, (unit, label)) in zip(panels, axes.items(), strict=True):
+        for kind, colour, mark in (("dense", "#8a8a8a", "o"), ("sparse", "#1b4f8a", "s")):
+            draw(panel, [r for r in rows if r["kind"] == kind], column, unit, kind, colour, mark)
+        panel.set_xscale("log")
+        panel.set_xlabel(label)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.margins(0.12)
+    panels[0].set_ylabel("SI-SNR improvement, dB")
+    panels[0].legend(loc="lower right", fontsize=8)
+    save(figure, path)
+
+
+def draw(panel, rows: list[dict], column: str, unit: float, kind: str, colour: str, mark: str) -> None:
+    """Points of all runs, a line through the means of each width."""
+    widths = sorted({r["k"] for r in rows})
+    means = [np.mean([(r[column] * unit, r["si_snri"]) for r in rows if r["k"] == k], axis=0) for k in widths]
+    panel.plot(*np.transpose(means), color=colour, linewidth=1)
+    label = "90 % sparse" if kind == "sparse" else "dense"
+    panel.scatter(
+        [r[column] * unit for r in rows], [r["si_snri"] for r in rows], c=colour, marker=mark, label=label
+    )
+    for k, (x, y) in zip(widths, means, strict=True):
+        panel.annotate(f"k={k:g}", (x, y), xytext=(5, -9), textcoords="offset points", fontsize=7)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
