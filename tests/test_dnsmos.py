@@ -141,6 +141,6 @@ def test_figures_are_polynomials_of_raw_outputs_averaged_over_windows():
 def test_silence_clipping_and_short_clips_are_finite():
     pytest.importorskip("onnxruntime")
     score = Dnsmos(MODELS)
-    voice = synthetic_voice(np.random.default_rng(1), RATE)
-    for audio in (np.zeros(RATE), np.clip(9 * voice, -1, 1), voice + 0.5, voice[:50]):
+    voice = synthetic_voice(np.random.default_rng(1), WINDOW)
+    for audio in (np.zeros(WINDOW), np.clip(9 * voice, -1, 1), voice + 0.5, voice[:50]):
         assert all(0 < value < 5.5 for value in score(audio, RATE).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import torch
 from eval_cases import RATE, make_folder, make_model, put_clip
 
 from lrnn.cli import main
+from lrnn.cli.console import progress
 from lrnn.cli.eval import _text
 from lrnn.data.bootstrap import intervals
 from lrnn.data.denoiser import Denoiser
@@ -317,6 +320,22 @@ def made_up(clips: int) -> list[Score]:
         )
         for i in range(clips)
     ]
+
+
+def test_the_bar_counts_what_a_file_held_but_not_its_time(monkeypatch):
+    """60 of 100 were there; each of the others takes a second."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    seconds = iter([0, *[0] * 60, *range(41)])  # at the beginning, at each item and at the end
+    monkeypatch.setattr("lrnn.cli.console.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    assert list(progress(range(100), 100, "eval", done=60)) == list(range(100))
+    bars = [bar.rstrip() for bar in terminal.getvalue().split("\r")[1:]]
+    assert bars[0].endswith("63/100 37 s left")
+    assert bars[-1].endswith("█ 100/100 0 s left")
 
 
 def test_the_text_is_aligned_and_no_wider_than_100():

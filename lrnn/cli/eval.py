@@ -97,16 +97,16 @@ def run_denoise(args) -> int:
     if not total["clips"]:
         raise ValueError(f"{folder}: no clip could be scored; {problems[0].name}: {problems[0].problem}")
     _warn(problems)
-    if args.plot:
-        from lrnn.profile.plot_scores import plot_scores
-
-        plot_scores(found, bands, args.plot)
     if args.json:
         named = [{"name": s.name, "problem": s.problem} for s in problems]
         report = {"task": "denoise", **evaluation.header(), **total, "by_snr": bands, "problems": named}
         print(json.dumps(report))
     else:
         print(_text(total, bands))
+    if args.plot:
+        from lrnn.profile.plot_scores import plot_scores
+
+        plot_scores(found, bands, args.plot)
     return 1 if total["failed"] else 0
 
 

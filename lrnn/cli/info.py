@@ -18,6 +18,8 @@ PACKAGES = (
     "torchaudio",
     "matplotlib",
     "onnxruntime",
+    "pesq",
+    "pystoi",
 )
 
 
