@@ -18,7 +18,7 @@ from lrnn.nn import BatchNorm, SequenceModel, SequenceModelConfig
 L = pytest.importorskip("lightning")
 pytest.importorskip("jsonargparse")
 
-from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint  # noqa: E402
 
 from lrnn.data.metrics import si_snr  # noqa: E402
 from lrnn.data.mix import Mixer  # noqa: E402
@@ -30,12 +30,14 @@ from lrnn.train import (  # noqa: E402
     Prune,
     RecalibrateNorms,
     Resumable,
+    ResumePoints,
     load_checkpoint,
     parameter_groups,
     warmup_cosine,
 )
 from lrnn.train.callbacks import ReportProgress, recalibrate  # noqa: E402
-from lrnn.train.cli import make_cli  # noqa: E402
+from lrnn.train.checkpoint import read_checkpoint  # noqa: E402
+from lrnn.train.cli import fit, make_cli  # noqa: E402
 from lrnn.train.level import match_level  # noqa: E402
 
 RECIPES = sorted((Path(__file__).parent.parent / "experiments").glob("*.yaml"))
@@ -73,7 +75,7 @@ def make_trainer(max_steps, *callbacks, **options):
         callbacks=list(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         **options,
     )
 
@@ -304,6 +306,54 @@ def test_run_writes_checkpoint_model_and_program(data, tmp_path):
     json.dumps(program.meta)
 
 
+def test_a_finished_run_taken_up_again_writes_the_same_files(data, tmp_path):
+    """Killed after the last checkpoint and before the export; its metrics are in the checkpoint."""
+
+    def run(folder, ckpt_path=None):
+        L.seed_everything(0, verbose=False)
+        points = ResumePoints(folder=str(tmp_path / "points"))
+        callbacks = [Prune(0.6, start=1, end=1.0), RecalibrateNorms(2), ExportProgram(str(folder)), points]
+        make_trainer(8, *callbacks).fit(DenoiseModule(network=SMALL), data(), ckpt_path=ckpt_path)
+        return [(folder / name).read_bytes() for name in ("model.safetensors", "model.lrnn")]
+
+    whole = run(tmp_path / "a")
+    assert run(tmp_path / "b", tmp_path / "points" / "step-00000008.ckpt") == whole
+    assert "val_si_snri" in lrnn.load(tmp_path / "b" / "model.lrnn").meta["card"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("32-true", "32-true"), ("bf16-mixed", "bf16-mixed"), ("16-mixed", "bf16-mixed")],  # Lightning on a CPU
+)
+def test_precision(data, tmp_path, precision, expected):
+    """Products are computed as asked; weights, optimiser and checkpoints are float32, masks exact."""
+    record, seen = Losses(), []
+
+    class Products(L.Callback):
+        def on_train_start(self, trainer, pl_module):
+            pl_module.model.encoder.register_forward_hook(lambda layer, x, y: seen.append(y.dtype))
+
+    L.seed_everything(1, verbose=False)
+    prune, points = Prune(0.5, start=2, end=20, every=1), ResumePoints(folder=str(tmp_path))
+    module = DenoiseModule(network=SMALL, lr=1e-2)
+    options = {"precision": precision, "limit_val_batches": 0}
+    trainer = make_trainer(40, prune, Products(), record, points, **options)
+    trainer.fit(module, data(batches_per_epoch=40))
+    assert trainer.precision == expected
+    assert set(seen) == {torch.float32 if expected == "32-true" else torch.bfloat16}
+    assert sum(record.seen[-8:]) < sum(record.seen[:8])
+
+    checkpoint = read_checkpoint(tmp_path / "step-00000040.ckpt")
+    kept = [*checkpoint["optimizer_states"][0]["state"].values(), checkpoint["state_dict"]]
+    floating = [t for group in kept for t in group.values() if t.is_floating_point()]
+    assert {t.dtype for t in floating} == {torch.float32}
+    encoder = module.model.encoder
+    mask, dense = encoder.parametrizations.weight[0].mask, encoder.parametrizations.weight.original
+    assert (~mask).any()
+    assert torch.equal(encoder.weight, torch.where(mask, dense, 0.0))
+    assert checkpoint["state_dict"]["model.encoder.parametrizations.weight.0.mask"].dtype == torch.bool
+
+
 def test_match_level_changes_the_gain_and_nothing_else(data):
     torch.manual_seed(0)
     module = DenoiseModule(network=SMALL).eval()
@@ -410,6 +460,25 @@ def test_recipe_errors_are_one_line(arguments, named, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=named) as caught:
         make_cli(["-c", str(RECIPES[0]), *arguments])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
+def test_the_papers_recipe_runs(sources, sparsity, tmp_path, monkeypatch):
+    """Two steps of it at small sizes; then its files are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LRNN_DATA", raising=False)
+    monkeypatch.setattr("lrnn.train.datamodule.synthetic_sources", lambda seed: sources[seed % 2])
+    small = ["--model.k=0.0625", "--data.source=mix", "--data.batch_size=2", "--data.clip_seconds=0.25"]
+    small += ["--data.batches_per_epoch=2", "--data.num_workers=0", "--trainer.accelerator=cpu"]
+    recipe = str(RECIPES[0].parent / "denoise.yaml")
+    assert (
+        fit(["-c", recipe, *small, "--trainer.max_epochs=1", f"--trainer.callbacks.sparsity={sparsity}"]) == 0
+    )
+    run = tmp_path / "runs" / "denoise" / "version_0"
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "step-00000002.ckpt"}
+    card = lrnn.load(run / "model.lrnn").meta["card"]
+    assert card["steps"] == 2
+    assert (card["sparsity"] > 0.8) == (sparsity == 0.9)
 
 
 def test_recipe_values_can_be_overridden(tmp_path, monkeypatch):

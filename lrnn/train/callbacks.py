@@ -158,6 +158,21 @@ class ExportProgram(L.Callback):
 
     def __init__(self, folder: str | None = None):
         self.folder = folder
+        self._metrics: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the metrics, for the card of a run that is taken up and not validated again."""
+        if _validating_in_fit(trainer):
+            metrics = trainer.callback_metrics.items()
+            self._metrics = {name: round(float(x), 4) for name, x in metrics if name.startswith("val_")}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The metrics of the last validation."""
+        return {"metrics": self._metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See state_dict."""
+        self._metrics = state_dict["metrics"]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Bake a copy, write it, compile it, write that. The last hook: all other callbacks are done."""
@@ -171,18 +186,18 @@ class ExportProgram(L.Callback):
         sweep(baked)
         if hasattr(pl_module, "finish"):
             pl_module.finish(baked, trainer.datamodule)
-        meta = {**getattr(pl_module, "meta", {}), "card": card(trainer, pl_module, baked)}
+        meta = {**getattr(pl_module, "meta", {}), "card": card(trainer, pl_module, baked, self._metrics)}
         baked.save(folder / "model.safetensors", meta)
         program = compile(baked)
         replace(program, meta={**program.meta, **meta}).save(folder / "model.lrnn")
 
 
-def card(trainer: L.Trainer, pl_module: L.LightningModule, baked: nn.Module) -> dict[str, Any]:
+def card(
+    trainer: L.Trainer, pl_module: L.LightningModule, baked: nn.Module, metrics: dict[str, float]
+) -> dict[str, Any]:
     """How a model was made: recipe, data, length of training, metrics, versions; plain values."""
     matrices = [p for p in baked.parameters() if p.ndim > 1]
     zeros = sum((p == 0).sum().item() for p in matrices)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    kept = {name: round(value, 4) for name, value in metrics.items() if name.startswith("val_")}
     return {
         "network": baked.config.to_dict(),
         "recipe": getattr(pl_module, "recipe", {}),
@@ -193,6 +208,6 @@ def card(trainer: L.Trainer, pl_module: L.LightningModule, baked: nn.Module) -> 
         "precision": str(trainer.precision),
         "parameters": sum(p.numel() for p in baked.parameters()),
         "sparsity": round(zeros / sum(p.numel() for p in matrices), 4),  # of what has two axes or more
-        "metrics": kept,
+        "metrics": metrics,
         "versions": {"lrnn": lrnn.__version__, "torch": torch.__version__, "lightning": L.__version__},
     }
