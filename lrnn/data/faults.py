@@ -15,10 +15,13 @@ NAMES_SHOWN = 3
 
 
 class Fault(ValueError):
-    """A file that cannot be used; its message names the file, `kind` is one of KINDS."""
+    """A file that cannot be used; its message names the file, `kind` is one of KINDS.
+
+    A data loader raises a worker's error again with the traceback for a message: its last line is kept.
+    """
 
     def __init__(self, message: str, kind: str = "unreadable"):
-        super().__init__(message)
+        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
         self.kind = kind
 
 

@@ -51,7 +51,7 @@ def run(
         batch: clips per batch.
         clip_seconds: length of a clip.
         rounds: most timed rounds.
-        budget: seconds after which no round starts.
+        budget: seconds after which no round starts; a fifteenth of it measures the workers on each row.
         progress: shows how far the reading of the sources is.
 
     Raises:
@@ -80,7 +80,7 @@ def run(
             name: _figures(timing.median, timing.minimum, step.median, batch, clip_seconds)
             for name, timing in times.items()
         },
-        "workers": _with_workers(clips, workers, batch, step.median) if workers else None,
+        "workers": _with_workers(clips, workers, batch, step.median, budget / 15) if workers else None,
     }
 
 
@@ -140,7 +140,7 @@ def _figures(median: float, minimum: float, step: float, batch: int, clip_second
     }
 
 
-def _with_workers(clips: dict[str, Mixtures], workers: int, batch: int, step: float) -> dict:
+def _with_workers(clips: dict[str, Mixtures], workers: int, batch: int, step: float, seconds: float) -> dict:
     """Batches per second that arrive from a loader's processes, after they have started."""
     rows = {}
     for name, mixtures in clips.items():
@@ -148,7 +148,7 @@ def _with_workers(clips: dict[str, Mixtures], workers: int, batch: int, step: fl
         for _ in range(4 * workers):  # what was fetched ahead while they started
             next(loader)
         begun, count = time.perf_counter(), 0
-        while count < 8 * workers or time.perf_counter() - begun < 2:
+        while count < 8 * workers or time.perf_counter() - begun < seconds:
             next(loader)
             count += 1
         rate = count / (time.perf_counter() - begun)
