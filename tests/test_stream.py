@@ -278,6 +278,16 @@ def test_a_run_resumed_in_mid_epoch_sees_what_it_would_have_seen(corpus, tmp_pat
 # The data module's choices
 
 
+def test_one_process_of_a_node_indexes_for_all(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("lrnn.data.index.REMEMBERED_FROM", 1)
+    monkeypatch.setenv("LRNN_CACHE", str(tmp_path))
+    data = DenoiseData(str(corpus))
+    for world_size, remembered in ((1, 0), (2, 2)):
+        data.trainer = SimpleNamespace(world_size=world_size)
+        data.prepare_data()
+        assert len(list(tmp_path.iterdir())) == remembered
+
+
 def test_a_validation_set_elsewhere(corpus, tmp_path):
     (tmp_path / "datasets").symlink_to(corpus / "datasets")
     with pytest.raises(FileNotFoundError, match="no mixtures"):

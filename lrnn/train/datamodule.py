@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lrnn.data.augment import OFF, Augment
 from lrnn.data.faults import FaultLog, Policy
+from lrnn.data.index import REMEMBERED_FROM
 from lrnn.data.mix import Mixer
 from lrnn.data.ndns import NdnsFolder, find_training, find_validation
 from lrnn.data.sources import MEMORY_LIMIT, Recordings, find_sources, read_sources
@@ -107,9 +108,8 @@ class DenoiseData(L.LightningDataModule):
             self.mixtures = NdnsFolder(find_training(self.root), faults=self.faults)
         else:
             sources = find_sources(self.root)
-            self.mixer = self._mixer(
-                *read_sources(sources, faults=self.faults, memory_limit=self.memory_limit)
-            )
+            options = {"faults": self.faults, "memory_limit": self.memory_limit, "progress": _said}
+            self.mixer = self._mixer(*read_sources(sources, **options))
         validation = find_validation(self.validation_root or self.root)
         self.validation = NdnsFolder(validation, faults=self.faults)
 
@@ -208,6 +208,13 @@ def _corpus(root: str | None, source: str) -> str:
     sources = find_sources(root).resolve()
     below = {"train": 2, "datasets": 1, "datasets_fullband": 1}.get(sources.name, 0)  # of the corpus
     return sources.parts[-1 - below]
+
+
+def _said(items: Iterable, total: int, label: str) -> Iterable:
+    """Say so before a long reading starts: there is no bar below Lightning's."""
+    if total >= REMEMBERED_FROM:
+        rank_zero_info(f"data: reading {total:,} {label}; headers are remembered, see lrnn.data.index")
+    return items
 
 
 def _one_clip(items: list) -> tuple[Tensor, Tensor]:
