@@ -72,6 +72,6 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def finish(process: subprocess.Popen, folder: Path, seconds: float = 300) -> None:
+def finish(process: subprocess.Popen, folder: Path, seconds: float = 900) -> None:
     """Wait for a fit that is expected to succeed."""
     assert process.wait(seconds) == 0, (folder / "fit.log").read_text()[-3000:]

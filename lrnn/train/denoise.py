@@ -148,7 +148,9 @@ class DenoiseModule(L.LightningModule):
         with torch.autocast(noisy.device.type, enabled=False):
             estimate = self(noisy)
         after, before = si_snr(estimate, clean), si_snr(noisy, clean)
-        options = {"on_epoch": True, "prog_bar": True, "batch_size": len(noisy), "sync_dist": True}
+        # Times the number of processes: Lightning averages the counts of clips over them in whole numbers.
+        weight = len(noisy) * self.trainer.world_size
+        options = {"on_epoch": True, "prog_bar": True, "batch_size": weight, "sync_dist": True}
         self.log("val_si_snr", after.mean(), **options)
         self.log("val_si_snri", (after - before).mean(), **options)
 

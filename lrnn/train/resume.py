@@ -38,18 +38,17 @@ class Resumable(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the checkpoint's numbers back, or set processes apart."""
-        if self._loaded is None:
-            if trainer.global_rank:
-                _reseed(torch.initial_seed() + trainer.global_rank)
+        states, self._loaded = self._loaded, None
+        if states is not None and len(states) == trainer.world_size:
+            set_random_state(states[trainer.global_rank])
             return
-        if len(self._loaded) == trainer.world_size:
-            set_random_state(self._loaded[trainer.global_rank])
-        else:
+        if states is not None:
             rank_zero_warn(
-                f"the checkpoint was written by {len(self._loaded)} processes, this run has "
-                f"{trainer.world_size}: it does not go on with the same random numbers"
+                f"the checkpoint was written by {len(states)} processes, this run has {trainer.world_size}: "
+                "it does not go on with the same random numbers"
             )
-        self._loaded = None
+        if trainer.global_rank:
+            _reseed(torch.initial_seed() + trainer.global_rank)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note where the generators are."""
