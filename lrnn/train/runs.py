@@ -34,7 +34,7 @@ def take_up(trainer: L.Trainer, wanted: str) -> Path | None:
     if path is None:
         _say("no checkpoint yet: starting anew")
         return None
-    step = read_checkpoint(path)["global_step"]
+    step = read_checkpoint(path).get("global_step", 0)
     version = _version(trainer, path)
     for logger in trainer.loggers:
         if version is not None and getattr(logger, "_version", 0) is None:  # else the recipe has named one
@@ -102,7 +102,7 @@ def _runs(trainer: L.Trainer) -> Path:
 def _newest_run(trainer: L.Trainer) -> Path | None:
     runs = _runs(trainer)
     if trainer.logger is None:
-        return runs
+        return runs / "checkpoints"
     if getattr(trainer.logger, "_version", None) is not None:
         return Path(trainer.log_dir)
     numbered = [path for path in runs.glob("version_*") if isinstance(_number(path.name), int)]
