@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from numpy.random import Generator
 
 from lrnn.data.augment import OFF, Augment, Falls, Shaper, add_noise
 from lrnn.data.sources import Recordings
@@ -78,7 +79,7 @@ class Mixer:
                 return mixture
         raise ValueError(f"{MAX_DRAWS} stretches in a row are silent: the recordings hold (almost) no sound")
 
-    def _speech(self, rng, chance, falls: Falls) -> tuple[np.ndarray, np.ndarray]:
+    def _speech(self, rng: Generator, chance: Generator, falls: Falls) -> tuple[np.ndarray, np.ndarray]:
         """Speech and the part of it that is the target, the same array unless the speech is reverberant."""
         draw = partial(self.clean.draw, rng)
         if falls.reverb:
@@ -86,7 +87,9 @@ class Mixer:
         speech = self._shaper.dry(draw, chance, falls)
         return speech, speech
 
-    def _noise(self, rng, chance, falls: Falls) -> np.ndarray:
+    def _noise(self, rng: Generator, chance: Generator, falls: Falls) -> np.ndarray:
+        """One noise, or the sum of two."""
+
         def draw(length: int) -> np.ndarray:
             noise = self.noise.draw(rng, length)
             if not falls.two_noises:
