@@ -164,6 +164,8 @@ class ResumePoints(Checkpoint):
         return trainer.global_step // self.every > self._saved_at // self.every
 
     def _save(self, trainer: L.Trainer) -> None:
+        if trainer.fast_dev_run:
+            return
         self._saved_at = trainer.global_step
         self._pending = self._folder / f"{RESUME_POINT}{trainer.global_step:08d}.pending"
         trainer.save_checkpoint(self._pending, weights_only=False)  # not the weights alone
