@@ -30,7 +30,8 @@ def slow_log_mel(samples: np.ndarray) -> np.ndarray:
     for start in range(0, len(padded) - n + 1, 160):
         frame = padded[start : start + n] * hann
         power.append((np.cos(angle) @ frame) ** 2 + (np.sin(angle) @ frame) ** 2)
-    mel = np.array([[(triangle * p).sum() for triangle in slow_filters(bins * RATE / n)] for p in power])
+    filters = slow_filters(bins * RATE / n)
+    mel = np.array([[np.dot(triangle, p) for triangle in filters] for p in power])
     decibels = 10 * np.log10(np.maximum(mel, 1e-10) / max(mel.max(), 1e-10))
     return (np.maximum(decibels, -80) + 40) / 40
 

@@ -302,6 +302,8 @@ def test_missing_models_and_packages_are_errors_before_anything_is_scored(
     assert "pip install 'lrnn[eval]'" in capsys.readouterr().err
     assert evaluate(folder, model, "--jobs", -1, "--csv", csv) == 2
     assert "--jobs is -1" in capsys.readouterr().err
+    assert evaluate(folder, model, "--overwrite") == 2
+    assert "expected --csv FILE" in capsys.readouterr().err
     assert not csv.exists()
 
 

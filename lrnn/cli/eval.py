@@ -73,33 +73,26 @@ def _add_denoise(tasks) -> None:
 
 def run_denoise(args) -> int:
     """Measure every clip; print means, or one JSON object with si_snr, si_snri, clips and more."""
-    from lrnn.data.evaluate import Evaluation
-    from lrnn.data.ndns import NdnsFolder, find_validation
+    from lrnn.data.ndns import NdnsFolder
     from lrnn.data.score_file import ScoreFile
     from lrnn.data.summary import by_snr, summary
-    from lrnn.models import DENOISER
 
-    if args.data is None:
-        raise ValueError("no data: expected --data DIR or LRNN_DATA in the environment")
-    if args.jobs is not None and args.jobs < 0:
-        raise ValueError(f"--jobs is {args.jobs}, expected a number of processes, 0 or more")
-    metrics = tuple(name for name in args.metrics.split(",") if name)
-    dnsmos = Path(args.dnsmos) if args.dnsmos else None
-    folder, model = find_validation(args.data), Path(args.model or DENOISER)
-    evaluation = Evaluation(folder, model, args.engine, metrics, dnsmos)
+    evaluation = _evaluation(args)
     evaluation.check()
-    file = ScoreFile(args.csv, evaluation.header(), evaluation.figures, args.overwrite) if args.csv else None
-    clips = len(NdnsFolder(folder))
+    header = evaluation.header()
+    file = ScoreFile(args.csv, header, evaluation.figures, args.overwrite) if args.csv else None
+    clips = len(NdnsFolder(evaluation.folder))
     running = evaluation.run(_jobs(args.jobs, clips, evaluation), file)
     found = list(progress(running, clips, "eval", done=len(file.scores) if file else 0))
     problems = [s for s in found if s.problem]
     total, bands = summary(found), by_snr(found)
     if not total["clips"]:
-        raise ValueError(f"{folder}: no clip could be scored; {problems[0].name}: {problems[0].problem}")
+        first = problems[0]
+        raise ValueError(f"{evaluation.folder}: no clip could be scored; {first.name}: {first.problem}")
     _warn(problems)
     if args.json:
         named = [{"name": s.name, "problem": s.problem} for s in problems]
-        report = {"task": "denoise", **evaluation.header(), **total, "by_snr": bands, "problems": named}
+        report = {"task": "denoise", **header, **total, "by_snr": bands, "problems": named}
         print(json.dumps(report))
     else:
         print(_text(total, bands))
@@ -108,6 +101,23 @@ def run_denoise(args) -> int:
 
         plot_scores(found, bands, args.plot)
     return 1 if total["failed"] else 0
+
+
+def _evaluation(args):
+    """What the options ask for."""
+    from lrnn.data.evaluate import Evaluation
+    from lrnn.data.ndns import find_validation
+    from lrnn.models import DENOISER
+
+    if args.data is None:
+        raise ValueError("no data: expected --data DIR or LRNN_DATA in the environment")
+    if args.jobs is not None and args.jobs < 0:
+        raise ValueError(f"--jobs is {args.jobs}, expected a number of processes, 0 or more")
+    if args.overwrite and not args.csv:
+        raise ValueError("--overwrite has no file to start anew: expected --csv FILE")
+    metrics = tuple(name for name in args.metrics.split(",") if name)
+    dnsmos = Path(args.dnsmos) if args.dnsmos else None
+    return Evaluation(find_validation(args.data), Path(args.model or DENOISER), args.engine, metrics, dnsmos)
 
 
 def _jobs(asked: int | None, clips: int, evaluation) -> int:

@@ -39,6 +39,8 @@ def intervals(values: np.ndarray) -> list[Interval]:
     at_once = max(1, _AT_ONCE // n)
     for first in range(0, RESAMPLES, at_once):
         rows = rng.integers(n, size=(min(at_once, RESAMPLES - first), n))
-        means.append(np.stack([column[rows].mean(1) for column in values.T], axis=1))
+        rows += n * np.arange(len(rows))[:, None]
+        counts = np.bincount(rows.ravel(), minlength=rows.size).reshape(rows.shape)  # how often each is drawn
+        means.append(counts @ values / n)
     low, high = np.quantile(np.concatenate(means), ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
     return [Interval(*map(float, found)) for found in zip(values.mean(0), low, high, strict=True)]
