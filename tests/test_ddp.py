@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,19 +46,20 @@ class Spy(L.Callback):
         torch.save({**state, "validated": self.validated}, f"rank-{trainer.global_rank}.pt")
 '''
 
+TWO = [
+    "--trainer.devices=2",
+    "--trainer.strategy=lightning.pytorch.strategies.DDPStrategy",
+    "--trainer.strategy.broadcast_buffers=false",
+    "--trainer.callbacks+=spy.Spy",
+]
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A fit in two processes, stopped half-way and taken up again, and its folder."""
+    """The folder of a fit in two processes."""
     folder = tmp_path_factory.mktemp("ddp")
     (folder / "spy.py").write_text(SPY)
-    options = [
-        "--trainer.devices=2",
-        "--trainer.strategy=lightning.pytorch.strategies.DDPStrategy",
-        "--trainer.strategy.broadcast_buffers=false",
-        "--trainer.callbacks+=spy.Spy",
-    ]
-    tiny_run.finish(tiny_run.start(folder, *options), folder)
+    tiny_run.finish(tiny_run.start(folder, *TWO), folder)
     return folder
 
 
@@ -107,3 +109,13 @@ def test_files_are_written_once(run):
     assert steps == [str(n) for n in range(24)]
     assert len(read_checkpoint(sorted(folder.rglob("step-*.ckpt"))[-1])["random_state"]) == 2
     assert not list(Path(run).rglob("*.pending"))
+
+
+def test_going_on_equals_not_stopping(run, tmp_path):
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    for name in ("checkpoints/step-00000023.ckpt", "checkpoints/step-00000024.ckpt", "model.lrnn"):
+        (again / "runs/tiny/version_0" / name).unlink()
+    tiny_run.finish(tiny_run.start(again, *TWO, "--ckpt_path=last"), again)
+    assert "step-00000022.ckpt at step 22" in (again / "fit.log").read_text()
+    tiny_run.assert_same_files(run / "runs", again / "runs")

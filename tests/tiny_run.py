@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lrnn.data.synthetic import synthetic_noise, synthetic_voice
+from lrnn.train.checkpoint import read_checkpoint
 
 RECIPE = """
 seed_everything: 3
@@ -75,3 +77,35 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
 def finish(process: subprocess.Popen, folder: Path, seconds: float = 900) -> None:
     """Wait for a fit that is expected to succeed."""
     assert process.wait(seconds) == 0, (folder / "fit.log").read_text()[-3000:]
+
+
+def differences(a, b, name=""):
+    """Where two checkpoints differ, bit for bit."""
+    if isinstance(a, torch.Tensor):
+        same = isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+        return [] if same else [name]
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        keys = [key for key in a if key != "current_score"]  # ModelCheckpoint saves it and does not load it
+        return [found for key in keys for found in differences(a[key], b[key], f"{name}/{key}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return [
+            found
+            for i, (x, y) in enumerate(zip(a, b, strict=True))
+            for found in differences(x, y, f"{name}/{i}")
+        ]
+    return [] if a == b else [f"{name}: {a!r} is not {b!r}"]
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    """Two run folders hold the same, to the last bit; config.yaml apart, which has the command line."""
+    names = [
+        sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.name != "config.yaml")
+        for folder in (one, other)
+    ]
+    assert names[0] == names[1]
+    for name in names[0]:
+        if name.suffix == ".ckpt":
+            found = differences(read_checkpoint(one / name), read_checkpoint(other / name))
+            assert not found, (name, found)
+        else:
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
