@@ -146,7 +146,7 @@ def test_a_filter_scales_each_tone_within_its_range_and_delays_none(hertz):
     heights = []
     for seed in range(8):
         found = stretch(tone(hertz), Augment(filter_db=6), falls, seed)
-        plain = stretch(tone(hertz), Augment(filter_db=0), falls, seed)
+        plain = tone(hertz)[8000:24000].astype(np.float32)  # half a second is the lead
         middle = slice(2000, -2000)
         ratio = np.dot(found[middle], plain[middle]) / np.dot(plain[middle], plain[middle])
         np.testing.assert_allclose(found[middle], ratio * plain[middle], atol=0.02 * np.abs(found).max())
