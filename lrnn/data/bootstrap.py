@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES, SEED, LEVEL = 2000, 0, 0.95
-_AT_ONCE = 1 << 20  # indices drawn at a time: memory stays bounded for any number of clips
+_AT_ONCE = 1 << 16  # draws at a time: few enough for the cache, however many clips there are
 
 
 class Interval(NamedTuple):

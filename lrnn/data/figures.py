@@ -25,7 +25,7 @@ class Figure(NamedTuple):
     """How a figure is shown."""
 
     label: str
-    unit: str
+    unit: str  # or the scale it is on
     decimals: int
 
 
@@ -42,10 +42,10 @@ FIGURES = {
     "pesq": Figure("PESQ", "MOS", 2),
     "stoi": Figure("STOI", "", 3),
     "estoi": Figure("ESTOI", "", 3),
-    "sig": Figure("SIG", "MOS", 2),
-    "bak": Figure("BAK", "MOS", 2),
-    "ovrl": Figure("OVRL", "MOS", 2),
-    "p808": Figure("P.808", "MOS", 2),
+    "sig": Figure("SIG", "DNSMOS", 2),
+    "bak": Figure("BAK", "DNSMOS", 2),
+    "ovrl": Figure("OVRL", "DNSMOS", 2),
+    "p808": Figure("P.808", "DNSMOS", 2),
 }
 
 
