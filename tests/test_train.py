@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint  # noqa: E40
 
 from lrnn.data.metrics import si_snr  # noqa: E402
 from lrnn.data.mix import Mixer  # noqa: E402
-from lrnn.data.synthetic import synthetic_sources  # noqa: E402
+from lrnn.data.synthetic import synthetic_sources, write_synthetic_corpus  # noqa: E402
 from lrnn.train import (  # noqa: E402
     DenoiseData,
     DenoiseModule,
@@ -463,13 +463,13 @@ def test_recipe_errors_are_one_line(arguments, named, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.9])
-def test_the_papers_recipe_runs(sources, sparsity, tmp_path, monkeypatch):
-    """Two steps of it at small sizes; then its files are there."""
+def test_the_papers_recipe_runs(sparsity, tmp_path, monkeypatch):
+    """Two steps of it at small sizes on ready mixtures; then its files are there."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LRNN_DATA", raising=False)
-    monkeypatch.setattr("lrnn.train.datamodule.synthetic_sources", lambda seed: sources[seed % 2])
-    small = ["--model.k=0.0625", "--data.source=mix", "--data.batch_size=2", "--data.clip_seconds=0.25"]
-    small += ["--data.batches_per_epoch=2", "--data.num_workers=0", "--trainer.accelerator=cpu"]
+    write_synthetic_corpus(tmp_path / "corpus", training=4, validation=2, clip_seconds=0.5)
+    small = ["--model.k=0.0625", f"--data.root={tmp_path / 'corpus'}", "--data.batch_size=2"]
+    small += ["--data.clip_seconds=0.25", "--data.batches_per_epoch=2", "--data.num_workers=0"]
+    small += ["--trainer.accelerator=cpu"]
     recipe = str(RECIPES[0].parent / "denoise.yaml")
     assert (
         fit(["-c", recipe, *small, "--trainer.max_epochs=1", f"--trainer.callbacks.sparsity={sparsity}"]) == 0
