@@ -38,9 +38,10 @@ class Denoiser:
     @classmethod
     def load(cls, path=None) -> Denoiser:
         """Read a program's file; None is the model that ships with the package."""
-        if path is None and not Path(DENOISER).is_file():
+        path = Path(DENOISER if path is None else path)
+        if path == DENOISER and not path.is_file():
             raise FileNotFoundError(f"{DENOISER}: this build of lrnn ships no denoiser; name one of your own")
-        return cls(load(DENOISER if path is None else path))
+        return cls(load(path))
 
     @property
     def sample_rate(self) -> int:
