@@ -15,7 +15,7 @@ from lrnn.data.metrics import si_snr
 from lrnn.data.mix import Mixer
 from lrnn.data.ndns import NdnsFolder, find_validation
 from lrnn.data.sources import Recordings, find_sources, read_recordings, read_sources
-from lrnn.data.synthetic import synthetic_sources
+from lrnn.data.synthetic import synthetic_sources, write_synthetic_corpus
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +252,15 @@ def test_broken_folders_are_named(tmp_path):
         file.unlink()
     with pytest.raises(FileNotFoundError, match="clean: no files named"):
         NdnsFolder(tmp_path)
+
+
+def test_a_folder_ends_where_its_clips_do(tmp_path):
+    write_synthetic_corpus(tmp_path, training=1, validation=3, clip_seconds=0.5)
+    clips = NdnsFolder(tmp_path / "validation_set")
+    assert [clip.info.file_id for clip in clips] == [0, 1, 2]
+    assert clips[-1].info.file_id == 2
+    with pytest.raises(IndexError):
+        clips[3]
 
 
 @pytest.mark.data

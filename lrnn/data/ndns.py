@@ -75,7 +75,8 @@ class NdnsFolder(Dataset):
         return len(self._ids)
 
     def __getitem__(self, index: int) -> Clip:
-        """Read one mixture."""
+        """Read one mixture, or the next sound one where faults are skipped."""
+        index = range(len(self))[index]  # IndexError beyond the end, where iteration stops
         for step in range(len(self)):
             place = (index + step) % len(self)
             try:
