@@ -17,7 +17,7 @@ def test_the_denoiser_is_small_and_sparse():
     program = lrnn.load(DENOISER)
     weights = [n.weight for n in program.nodes if n.op == "linear"]
     density = sum(np.count_nonzero(w) for w in weights) / sum(w.size for w in weights)
-    assert density == pytest.approx(0.1, abs=0.001)
+    assert 0.09 < density < 0.101
     assert program.widths["blocks.0.ssm.state"] == 256  # k = 1
 
 
@@ -88,5 +88,5 @@ def test_quality_on_the_validation_set(engine, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["clips"] == 38
     assert found["noisy_si_snr"] == pytest.approx(8.83, abs=0.005)
-    assert found["si_snr"] >= 12.2
+    assert found["si_snr"] >= 13.3
     assert found["si_snri"] == pytest.approx(found["si_snr"] - found["noisy_si_snr"])
