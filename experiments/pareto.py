@@ -230,7 +230,9 @@ def plot(path: Path, rows: list[dict]) -> None:
     for panel, (column, (unit, label)) in zip(panels, axes.items(), strict=True):
         for kind, colour, mark in (("dense", "#8a8a8a", "o"), ("sparse", "#1b4f8a", "s")):
             draw(panel, [r for r in rows if r["kind"] == kind], column, unit, kind, colour, mark)
-        panel.set_xscale("log")
+        panel.set_xscale("log", subs=())
+        panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.set_xlabel(label)
         panel.spines[["top", "right"]].set_visible(False)
         panel.margins(0.12)
