@@ -65,19 +65,23 @@ class StreamingFeatures:
 
     def reset(self) -> None:
         """The next frame is the first of a clip."""
-        self._level, self._heard = np.float32(0), 0
+        self._level, self._heard = 0.0, 0
 
     def push(self, X: np.ndarray) -> np.ndarray:
         """Take spectra (T, F) complex64; return features (T, F) float32."""
         if self._kind == "magnitude":
             return magnitude_features(X)
         magnitude = np.abs(X)
-        levels = np.empty((len(X), 1), np.float32)
-        for t, mean in enumerate(magnitude.mean(-1)):
-            self._heard += int(mean > SILENCE)
-            decay = np.float32(min(1 - 1 / max(self._heard, 1), DECAY) if mean > SILENCE else 1)
-            self._level = levels[t] = decay * self._level + (1 - decay) * mean
-        return _relative(magnitude, levels)
+        levels = [self._hear(mean) for mean in magnitude.mean(-1).tolist()]
+        return _relative(magnitude, np.array(levels, np.float32)[:, None])
+
+    def _hear(self, mean: float) -> float:
+        """The level with one more frame, whose mean |X| is given."""
+        if mean > SILENCE:
+            self._heard += 1
+            decay = min(1 - 1 / self._heard, DECAY)
+            self._level = decay * self._level + (1 - decay) * mean
+        return self._level
 
 
 def _decay(heard: Tensor, audible: Tensor) -> Tensor:
