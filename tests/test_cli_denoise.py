@@ -9,14 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from eval_cases import make_model
 
-import lrnn
 from lrnn.cli import main
 from lrnn.data import audio
 from lrnn.data.denoiser import Denoiser
 from lrnn.data.metrics import si_snr
 from lrnn.data.mix import Mixer
-from lrnn.data.stft import Stft
 from lrnn.data.synthetic import synthetic_sources
 
 pytest.importorskip("soundfile")
@@ -25,16 +24,7 @@ pytest.importorskip("soxr")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    torch.manual_seed(0)
-    config = lrnn.SequenceModelConfig(d_in=257, d_out=257, d_model=8, d_state=8, blocks=1, n_layers=1)
-    network = lrnn.SequenceModel(config).eval()
-    with torch.no_grad():
-        network.encoder.weight.mul_(20)
-    program = lrnn.compile(network)
-    program.meta["frontend"] = Stft().to_meta()
-    path = tmp_path_factory.mktemp("model") / "m.lrnn"
-    program.save(path)
-    return str(path)
+    return str(make_model(tmp_path_factory.mktemp("model") / "m.lrnn"))
 
 
 @pytest.fixture

@@ -111,8 +111,10 @@ class Stft:
         return self._overlap_add(frames, length).reshape(*X.shape[:-2], length)
 
     def resynthesise(self, X: Tensor, M: Tensor, length: int) -> Tensor:
-        """`synthesise(apply_mask(X, M), length)` with a gradient to the mask alone: a third of the time of
-        autograd's way through complex products, which was a quarter of a training step.
+        """`synthesise(apply_mask(X, M), length)` with a gradient to the mask alone.
+
+        With autograd's way through complex products, and transposed spectra, a training step at k = 1 was a
+        quarter longer (0.235 s against 0.185 s; 16 x 2 s, one core).
 
         Args:
             X: (..., T, F) complex, as `analyse` makes it; it gets no gradient.
