@@ -9,7 +9,7 @@ TRITON ?= triton==3.7.1; sys_platform == 'linux'
 VENV ?= .venv
 BIN := $(VENV)/bin
 HAVE_CXX := $(shell command -v $(firstword $(CXX)) >/dev/null 2>&1 && echo yes)
-SOURCES := setup.py $(wildcard csrc/*/*.cpp csrc/*/*.h)
+SOURCES := setup.py $(shell find csrc -name "*.cpp" -o -name "*.h")
 
 .PHONY: demo test lint bench fit clean
 

@@ -18,7 +18,7 @@ try:
 except ImportError:
     torch = None
 
-CORE = sorted(str(p) for p in Path("csrc/core").glob("*.cpp"))
+CORE = sorted(str(p) for p in Path("csrc/core").rglob("*.cpp"))
 HEADERS = sorted(str(p) for p in Path("csrc").rglob("*.h"))
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 # One translation unit per ISA, compiled with its own flags and chosen at run time (csrc/core/isa.h).

@@ -1,4 +1,4 @@
-"""The native engine from Python: csrc/core/engine.h through ctypes, one call per step or per chunk."""
+"""The native engine from Python: csrc/core/engine/engine.h through ctypes, one call per step or per chunk."""
 
 from __future__ import annotations
 

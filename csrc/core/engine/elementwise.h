@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "core/isa.h"
-#include "core/operation.h"
+#include "core/engine/operation.h"
 
 namespace lrnn {
 

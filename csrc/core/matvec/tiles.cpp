@@ -1,4 +1,4 @@
-#include "core/tiles.h"
+#include "core/matvec/tiles.h"
 
 #include <algorithm>
 #include <cstddef>

@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "core/matvec_kernels.h"
+#include "core/matvec/matvec_kernels.h"
 
 namespace lrnn {
 

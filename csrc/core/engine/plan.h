@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/elementwise.h"
-#include "core/graph.h"
-#include "core/operation.h"
+#include "core/engine/elementwise.h"
+#include "core/engine/graph.h"
+#include "core/engine/operation.h"
 
 namespace lrnn {
 

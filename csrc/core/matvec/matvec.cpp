@@ -1,11 +1,11 @@
-#include "core/matvec.h"
+#include "core/matvec/matvec.h"
 
 #include <algorithm>
 #include <limits>
 
 #include "core/aligned.h"
-#include "core/matvec_kernels.h"
-#include "core/tiles.h"
+#include "core/matvec/matvec_kernels.h"
+#include "core/matvec/tiles.h"
 
 namespace lrnn {
 namespace {

@@ -1,6 +1,6 @@
-#include "core/elementwise.h"
+#include "core/engine/elementwise.h"
 
-#include "core/elementwise_loops.h"
+#include "core/engine/elementwise_loops.h"
 
 namespace lrnn {
 

@@ -1,4 +1,4 @@
-#include "core/engine.h"
+#include "core/engine/engine.h"
 
 #include <algorithm>
 #include <chrono>
@@ -8,10 +8,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/flush.h"
-#include "core/graph.h"
+#include "core/engine/flush.h"
+#include "core/engine/graph.h"
 #include "core/isa.h"
-#include "core/plan.h"
+#include "core/engine/plan.h"
 
 using namespace lrnn;
 

@@ -1,4 +1,4 @@
-#include "core/plan.h"
+#include "core/engine/plan.h"
 
 #include <limits>
 #include <map>

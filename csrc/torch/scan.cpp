@@ -10,7 +10,7 @@
 #include <optional>
 #include <tuple>
 
-#include "core/scan.h"
+#include "core/scan/scan.h"
 
 namespace {
 
@@ -76,7 +76,7 @@ struct Arguments {
 // Runs body(unit) for every part of the scan: batch items and, where those do not fill the threads, ranges of channels.
 template <class Body>
 void over_units(const lrnn_scan& s, const Body& body) {
-    constexpr int64_t block = 64, worth_a_thread = 1 << 15;  // channels (core/scan.h); numbers
+    constexpr int64_t block = 64, worth_a_thread = 1 << 15;  // channels (core/scan/scan.h); numbers
     const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
     const bool is_small = s.batch * s.length * s.channels < 2 * worth_a_thread;
     const int64_t wanted = is_small ? 1 : threads / std::max<int64_t>(1, s.batch);

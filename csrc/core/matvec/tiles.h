@@ -5,8 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "core/matvec.h"
-#include "core/matvec_kernels.h"
+#include "core/matvec/matvec.h"
+#include "core/matvec/matvec_kernels.h"
 
 namespace lrnn {
 

@@ -2,7 +2,7 @@
 // their rows are then aligned to 64 bytes.
 #pragma once
 
-#include "core/scan.h"
+#include "core/scan/scan.h"
 
 namespace lrnn {
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "core/elementwise.h"
+#include "core/engine/elementwise.h"
 
 namespace lrnn {
 namespace {

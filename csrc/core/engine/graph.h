@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/aligned.h"
-#include "core/matvec.h"
+#include "core/matvec/matvec.h"
 
 namespace lrnn {
 

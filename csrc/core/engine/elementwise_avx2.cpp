@@ -1,4 +1,4 @@
-#include "core/elementwise_loops.h"
+#include "core/engine/elementwise_loops.h"
 
 namespace lrnn {
 

@@ -13,7 +13,7 @@
 #include <immintrin.h>
 #endif
 
-#include "core/scan.h"
+#include "core/scan/scan.h"
 
 namespace lrnn {
 namespace {

@@ -1,8 +1,8 @@
-#include "core/scan.h"
+#include "core/scan/scan.h"
 
 #include "core/isa.h"
-#include "core/scan_isa.h"
-#include "core/scan_rows.h"
+#include "core/scan/scan_isa.h"
+#include "core/scan/scan_rows.h"
 
 namespace lrnn {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/matvec_kernels.h"
+#include "core/matvec/matvec_kernels.h"
 
 namespace lrnn {
 namespace {
