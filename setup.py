@@ -20,26 +20,43 @@ except ImportError:
 
 CORE = sorted(str(p) for p in Path("csrc/core").rglob("*.cpp"))
 HEADERS = sorted(str(p) for p in Path("csrc").rglob("*.h"))
-X86 = platform.machine().lower() in ("x86_64", "amd64")
-# One translation unit per ISA, compiled with its own flags and chosen at run time (csrc/core/isa.h).
+# GCC 12 warns about its own intrinsics (bug 105593).
+QUIET = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", *QUIET]
+# One translation unit per ISA, compiled with its own flags and chosen at run time (csrc/core/isa.h): files
+# whose names end in a key belong to that family of machines and are left out of the builds of others.
 ISA_FLAGS = {
-    "_avx2": ["-mavx2", "-mfma", "-mf16c"],
-    "_avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"],
+    "x86": {
+        "_avx2": ["-mavx2", "-mfma", "-mf16c"],
+        "_avx512": AVX512,
+        "_avx512vnni": [*AVX512, "-mavx512vbmi", "-mavx512vnni"],
+        "_avx512bf16": [*AVX512, "-mavx512bf16"],
+    },
+    "arm": {"_neon": ["-march=armv8.2-a+dotprod"]},
 }
+FAMILY = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
 COMMON = ["-std=c++20", "-O3", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra", "-g0"]
 NATIVE = os.environ.get("LRNN_NATIVE", "auto")
 
 
+def isa_of(source):
+    """The family of machines and the compiler's flags that a source is for; (None, []) for most."""
+    for family, flags in ISA_FLAGS.items():
+        for ending, extra in flags.items():
+            if Path(source).stem.endswith(ending):
+                return family, extra
+    return None, []
+
+
 class BuildPerIsa(build_ext):
-    """Adds the flags of ISA_FLAGS to files whose names end in its keys; other machines go without them."""
+    """Builds files of this machine's family with their own flags, and leaves other families' files out."""
 
     def build_extension(self, ext):
-        ext.sources = [s for s in ext.sources if X86 or not any(Path(s).stem.endswith(k) for k in ISA_FLAGS)]
+        ext.sources = [s for s in ext.sources if isa_of(s)[0] in (None, FAMILY)]
         compile_one = self.compiler._compile
 
         def compile_isa(obj, src, suffix, cc_args, extra, pp_opts):
-            flags = next((f for k, f in ISA_FLAGS.items() if Path(src).stem.endswith(k)), [])
-            return compile_one(obj, src, suffix, cc_args, [*extra, *flags], pp_opts)
+            return compile_one(obj, src, suffix, cc_args, [*extra, *isa_of(src)[1]], pp_opts)
 
         self.compiler._compile = compile_isa
         try:

@@ -395,7 +395,7 @@ def test_a_state_that_fades_out_does_not_linger_in_denormals():
 
 @needs_core
 def test_rows_of_uneven_density_are_sorted():
-    """Where most rows are empty, tiles of full rows take a fraction of the room; the results are put back."""
+    """Where most rows are empty, groups of full rows take a fraction of the room; results are put back."""
     rng = np.random.default_rng(0)
     full = rng.permutation(256) < 64
     weight = sparse(rng, 256, 192, 0.3) * full[:, None]

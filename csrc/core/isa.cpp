@@ -5,6 +5,11 @@
 #include <string>
 #include <vector>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace lrnn {
 namespace {
 
@@ -22,8 +27,13 @@ const std::vector<Choice>& supported() {
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
             list.push_back({Isa::avx512, "avx512"});
-#elif defined(__aarch64__)
-        list.push_back({Isa::neon, "neon"});
+        if (list.back().isa == Isa::avx512 && __builtin_cpu_supports("avx512vbmi") &&
+            __builtin_cpu_supports("avx512vnni"))
+            list.push_back({Isa::avx512vnni, "avx512vnni"});
+#elif defined(__aarch64__) && defined(__linux__)
+        if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) list.push_back({Isa::neon, "neon"});
+#elif defined(__aarch64__) && defined(__APPLE__)
+        list.push_back({Isa::neon, "neon"});  // every Apple silicon has the dot products
 #endif
         return list;
     }();
@@ -65,6 +75,14 @@ std::atomic<const Choice*>& active() {
 }  // namespace
 
 Isa active_isa() { return active().load(std::memory_order_relaxed)->isa; }
+
+bool has_bf16_dot() {
+#if defined(__x86_64__) || defined(_M_X64)
+    return __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
 
 }  // namespace lrnn
 

@@ -9,16 +9,20 @@
 #ifdef __cplusplus
 namespace lrnn {
 
-// `scalar` is portable C++ compiled for the baseline; on AArch64 that baseline has NEON.
-enum class Isa { scalar, avx2, avx512, neon };  // avx2: with FMA and F16C; avx512: F, BW, VL and DQ
+// avx2: with FMA and F16C; avx512: F, BW, VL and DQ; avx512vnni: avx512 with VBMI and VNNI (Ice Lake, Zen 4 and later);
+// neon: with the dot products of Armv8.2. `scalar` is portable C++ compiled for the baseline.
+enum class Isa { scalar, avx2, avx512, avx512vnni, neon };
 
 // The best one this machine has, or the one LRNN_ISA or lrnn_isa_select names.
 Isa active_isa();
 
+// Whether this machine multiplies bfloat16 pairs (AVX512_BF16): a feature of its own beside the levels of Isa.
+bool has_bf16_dot();
+
 }  // namespace lrnn
 #endif
 
-// Name of the active ISA: "scalar", "avx2", "avx512" or "neon".
+// Name of the active ISA: "scalar", "avx2", "avx512", "avx512vnni" or "neon".
 LRNN_API const char* lrnn_isa(void);
 
 // The names this machine can run, worst first, separated by commas.

@@ -128,7 +128,7 @@ class NativeEngine:
             "sparse" force one way, to compare them.
 
     Attributes:
-        isa: the instruction set its kernels use: "avx512", "avx2", "neon" or "scalar".
+        isa: the instruction set its kernels use: "avx512vnni", "avx512", "avx2", "neon" or "scalar".
 
     Raises:
         RuntimeError: the native engine is not built here; the message says why.
@@ -164,7 +164,7 @@ class NativeEngine:
         return {name: self._core.lrnn_engine_bytes(self._handle, i) for name, i in self._ids.items()}
 
     def kernels(self) -> dict[str, str]:
-        """How each matrix is stored, by node name: "dense", "tiles" or "csr"."""
+        """How each matrix is stored, by node name: "dense", "windows" or "csr"."""
         kernels = {
             name: self._core.lrnn_engine_kernel(self._handle, i).decode() for name, i in self._ids.items()
         }

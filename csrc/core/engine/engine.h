@@ -81,7 +81,7 @@ LRNN_API int32_t lrnn_engine_width(const lrnn_engine* engine, int32_t value);
 LRNN_API int32_t lrnn_engine_state_width(const lrnn_engine* engine);
 // Bytes of the tensors of the node that makes `value`, as stored; 0 where it has none.
 LRNN_API int64_t lrnn_engine_bytes(const lrnn_engine* engine, int32_t value);
-// How the matrix of the node that makes `value` is stored: "dense", "tiles", "csr"; "" where it has none.
+// How the matrix of the node that makes `value` is stored: "dense", "windows", "csr"; "" where it has none.
 LRNN_API const char* lrnn_engine_kernel(const lrnn_engine* engine, int32_t value);
 
 // Streams. State starts at zero. Null when the engine is not finished or there is no memory.

@@ -1,103 +1,230 @@
 #include "core/matvec/matvec.h"
 
 #include <algorithm>
-#include <limits>
+#include <cstring>
+#include <numeric>
+#include <utility>
 
 #include "core/aligned.h"
-#include "core/matvec/matvec_kernels.h"
-#include "core/matvec/tiles.h"
+#include "core/matvec/cost.h"
+#include "core/matvec/formats.h"
+#include "core/matvec/kernels.h"
+#include "core/matvec/panels.h"
+#include "core/matvec/windows.h"
 
 namespace lrnn {
 namespace {
 
-// The cost model, measured on Zen 5 at 192 x 192 and 512 x 512, densities 0.02 to 0.8, Bernoulli masks (where the two
-// sizes disagree, between them): a weight costs as much as so many of a dense panel, in compressed rows and, with their
-// padding, in the slots of tiles.
-constexpr double kPriceInRows = 6.0;
-[[maybe_unused]] constexpr double kPriceInTiles512 = 1.25;
-[[maybe_unused]] constexpr double kPriceInTiles256 = 2.4;
-
 class DenseMatvec final : public Matvec {
 public:
-    DenseMatvec(const float* weight, std::int32_t rows, std::int32_t cols, PanelsKernel kernel) : kernel_(kernel) {
-        const std::int32_t groups = (rows + 15) / 16;  // of 16 rows
-        panels_ = {nullptr, groups / 4, groups % 4, cols};
-        weight_.assign(static_cast<std::size_t>(groups) * 16 * cols, 0.0f);
-        float* out = weight_.data();
-        for (std::int32_t row = 0, height; row < rows; row += height) {
-            height = row < 64 * panels_.wide ? 64 : 16;
-            for (std::int32_t c = 0; c < cols; ++c, out += height)
-                for (std::int32_t i = 0; i < std::min(height, rows - row); ++i)
-                    out[i] = weight[static_cast<std::size_t>(row + i) * cols + c];
-        }
-        panels_.weight = weight_.data();
+    DenseMatvec(const float* weight, std::int32_t rows, std::int32_t cols, PanelsKernel kernel)
+        : store_(weight, rows, cols, 1), kernel_(kernel) {}
+    void multiply_add(const float* x, float* y) const noexcept override {
+        kernel_({store_.weight.data(), store_.wide, store_.narrow, store_.steps}, x, y);
     }
-    void multiply_add(const float* x, float* y) const noexcept override { kernel_(panels_, x, y); }
-    std::size_t bytes() const noexcept override { return weight_.size() * sizeof(float); }
+    std::size_t bytes() const noexcept override { return bytes_of(store_.weight); }
     const char* name() const noexcept override { return "dense"; }
 
 private:
-    AlignedVector<float> weight_;
-    Panels panels_;
+    PanelStore<float> store_;
     PanelsKernel kernel_;
+};
+
+class WindowsMatvec final : public Matvec {
+public:
+    WindowsMatvec(const WindowPlan& plan, const Sparse<float>& weight, const WindowShape& shape,
+                  std::vector<std::int32_t> order, WindowsKernel kernel)
+        : store_(plan, weight, shape), order_(std::move(order)), kernel_(kernel) {}
+    void multiply_add(const float* x, float* y) const noexcept override { kernel_(store_.view(), x, y); }
+    std::span<const std::int32_t> order() const noexcept override { return order_; }
+    std::size_t bytes() const noexcept override { return store_.bytes() + bytes_of(order_); }
+    const char* name() const noexcept override { return "windows"; }
+
+private:
+    WindowStore store_;
+    std::vector<std::int32_t> order_;
+    WindowsKernel kernel_;
 };
 
 class RowsMatvec final : public Matvec {
 public:
-    RowsMatvec(const float* weight, std::int32_t rows, std::int32_t cols, RowsKernel kernel) : kernel_(kernel) {
-        start_.push_back(0);
-        for (std::int32_t r = 0; r < rows; ++r) {
-            for (std::int32_t c = 0; c < cols; ++c, ++weight)
-                if (*weight != 0.0f) {
-                    column_.push_back(static_cast<std::uint16_t>(c));
-                    weight_.push_back(*weight);
-                }
-            start_.push_back(static_cast<std::uint32_t>(weight_.size()));
-        }
-        rows_ = {start_.data(), column_.data(), weight_.data(), rows};
-    }
-    void multiply_add(const float* x, float* y) const noexcept override { kernel_(rows_, x, y); }
-    std::size_t bytes() const noexcept override {
-        return sizeof(std::uint32_t) * start_.size() + (sizeof(std::uint16_t) + sizeof(float)) * weight_.size();
-    }
+    explicit RowsMatvec(Sparse<float> weight) : store_(std::move(weight)) {}
+    void multiply_add(const float* x, float* y) const noexcept override { rows_scalar(store_.view(), x, y); }
+    std::size_t bytes() const noexcept override { return store_.bytes(); }
     const char* name() const noexcept override { return "csr"; }
 
 private:
-    std::vector<std::uint32_t> start_;
-    std::vector<std::uint16_t> column_;
-    std::vector<float> weight_;
-    Rows rows_;
-    RowsKernel kernel_;
+    RowStore<float> store_;
+};
+
+class EventMatvec final : public Matvec {
+public:
+    explicit EventMatvec(const Sparse<float>& weight) : store_(weight) {}
+    void multiply_add(const float* x, float* y) const noexcept override { columns_scalar(store_.view(), x, y); }
+    std::size_t bytes() const noexcept override { return store_.bytes(); }
+    const char* name() const noexcept override { return "event"; }
+
+private:
+    ColumnStore<float> store_;
+};
+
+// One ISA's float32 kernels.
+struct FloatArithmetic {
+    WindowShape shape;
+    WindowsKernel windows;  // null: compressed rows instead
+    PanelsKernel panels;
+    KernelCosts costs;
 };
 
 #if defined(__x86_64__) || defined(_M_X64)
-constexpr TileShape kTiles512{16, 32, [](std::uint32_t c) { return c; }, tiles_avx512};
-constexpr TileShape kTiles256{8, 16, [](std::uint32_t c) { return (c & 7) | ((c & 8) << 4); }, tiles_avx2};
+constexpr FloatArithmetic kArithmetic512{{16, 4, 64, 8, 1, 4, 0}, windows_avx512, panels_avx512, kFloat512};
+constexpr FloatArithmetic kArithmetic256{{8, 4, 16, 8, 1, 4, 0}, windows_avx2, panels_avx2, kFloat256};
+#endif
+constexpr FloatArithmetic kArithmeticScalar{{}, nullptr, panels_scalar, {}};
+
+const FloatArithmetic& arithmetic([[maybe_unused]] Isa isa) {
+#if defined(__x86_64__) || defined(_M_X64)
+    if (isa == Isa::avx512 || isa == Isa::avx512vnni) return kArithmetic512;
+    if (isa == Isa::avx2) return kArithmetic256;
+#endif
+    return kArithmeticScalar;
+}
+
+// The rows that are not empty, fullest first: a group takes as many slots as its fullest row needs, so rows of like
+// fullness belong together. Rows of pruned networks differ: of a pruned S5's B two in three are empty.
+std::vector<std::int32_t> fullest_first(const Pattern& pattern) {
+    std::vector<std::int32_t> order(static_cast<std::size_t>(pattern.rows));
+    std::iota(order.begin(), order.end(), 0);
+    std::erase_if(order, [&](auto r) { return pattern.count(r) == 0; });
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return pattern.count(a) > pattern.count(b); });
+    return order;
+}
+
+double slots_cost(const WindowPlan& plan, const KernelCosts& costs) {
+    return plan.wide_slots * costs.wide_slot + plan.narrow_slots * costs.narrow_slot;
+}
+
+// The cheaper of two orders of rows, and what it costs.
+struct Cut {
+    WindowPlan plan;
+    std::vector<std::int32_t> order;
+    double cost;
+};
+
+Cut cut_best(const Pattern& pattern, const FloatArithmetic& ar, bool may_permute) {
+    const std::int32_t room = static_cast<std::int32_t>(padded(std::max(pattern.cols, 1)));
+    Cut plain{plan_windows(pattern, {}, ar.shape, room), {}, 0.0};
+    plain.cost = slots_cost(plain.plan, ar.costs);
+    if (!may_permute) return plain;
+    std::vector<std::int32_t> order = fullest_first(pattern);
+    if (order.empty()) return plain;
+    Cut sorted{plan_windows(pattern, order, ar.shape, room), std::move(order), 0.0};
+    sorted.cost = slots_cost(sorted.plan, ar.costs) + ar.costs.moved_row * static_cast<double>(sorted.order.size());
+    return sorted.cost < plain.cost ? std::move(sorted) : std::move(plain);
+}
+
+std::unique_ptr<Matvec> pack_float(const float* weight, std::int32_t rows, std::int32_t cols, Isa isa, Format format,
+                                   bool may_permute) {
+    const FloatArithmetic& ar = arithmetic(isa);
+    const std::int64_t size = static_cast<std::int64_t>(rows) * cols;
+    Sparse<float> sparse = compress(weight, rows, cols);
+    std::unique_ptr<Matvec> out;
+    Costs costs{dense_cost(ar.costs, size, 4 * size), 0.0, ar.costs.event};
+    if (ar.windows != nullptr && cols <= kMostColumns) {
+        Cut cut = cut_best(sparse.pattern, ar, may_permute);
+        costs.sparse = cut.cost;
+        if (format == Format::sparse || (format == Format::automatic && costs.sparse < costs.dense))
+            out = std::make_unique<WindowsMatvec>(cut.plan, sparse, ar.shape, std::move(cut.order), ar.windows);
+    } else {
+        costs.dense = static_cast<double>(size);
+        costs.sparse = kCompressedPrice * static_cast<double>(sparse.value.size());
+        if (format == Format::sparse || (format == Format::automatic && costs.sparse < costs.dense))
+            out = std::make_unique<RowsMatvec>(std::move(sparse));
+    }
+    if (format == Format::event) out = std::make_unique<EventMatvec>(sparse);
+    if (!out) out = std::make_unique<DenseMatvec>(weight, rows, cols, ar.panels);
+    out->costs = costs;
+    return out;
+}
+
+// The nearest bfloat16, half to even; both zeros are 0.
+std::uint16_t rounded(float value) {
+    std::uint32_t bits;
+    value += 0.0f;
+    std::memcpy(&bits, &value, sizeof bits);
+    return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+#if defined(__x86_64__) || defined(_M_X64)
+// Sums of bfloat16 products; x is rounded in every call, in memory of the calling thread that grows to the widest x.
+template <typename Store, auto Kernel>
+class Bfloat16Matvec final : public Matvec {
+public:
+    template <typename... Arguments>
+    Bfloat16Matvec(std::int32_t cols, const char* name, Arguments&&... arguments)
+        : store_(std::forward<Arguments>(arguments)...), cols_(cols), name_(name) {}
+    void multiply_add(const float* x, float* y) const noexcept override {
+        thread_local AlignedVector<std::uint16_t> form;
+        if (form.size() < static_cast<std::size_t>(padded(cols_))) form.assign(padded(cols_), 0);
+        to_bf16(x, cols_, form.data());
+        if constexpr (requires { store_.view(); })
+            Kernel(store_.view(), form.data(), y);
+        else
+            Kernel({store_.weight.data(), store_.wide, store_.narrow, store_.steps}, form.data(), y);
+    }
+    std::size_t bytes() const noexcept override {
+        if constexpr (requires { store_.view(); })
+            return store_.bytes();
+        else
+            return bytes_of(store_.weight);
+    }
+    const char* name() const noexcept override { return name_; }
+
+private:
+    Store store_;
+    std::int32_t cols_;
+    const char* name_;
+};
+
+std::unique_ptr<Matvec> pack_bf16(const std::uint16_t* weight, std::int32_t rows, std::int32_t cols, Format format) {
+    constexpr WindowShape shape{16, 4, 64, 8, 2, 2, 0};
+    const std::int64_t size = static_cast<std::int64_t>(rows) * cols;
+    const Sparse<std::uint16_t> sparse = compress(weight, rows, cols);
+    Costs costs{dense_cost(kBfloat16, size, 2 * size), 1e30, kBfloat16.event};
+    std::unique_ptr<Matvec> out;
+    if (cols <= kMostColumns) {
+        const WindowPlan plan =
+            plan_windows(sparse.pattern, {}, shape, static_cast<std::int32_t>(padded(std::max(cols, 1))));
+        costs.sparse = slots_cost(plan, kBfloat16);
+        if (format == Format::sparse || (format == Format::automatic && costs.sparse < costs.dense))
+            out = std::make_unique<Bfloat16Matvec<WindowStore, windows_bf16>>(cols, "windows", plan, sparse, shape);
+    }
+    if (!out)
+        out = std::make_unique<Bfloat16Matvec<PanelStore<std::uint16_t>, panels_bf16>>(cols, "dense", weight, rows,
+                                                                                      cols, 2);
+    out->costs = costs;
+    return out;
+}
 #endif
 
 }  // namespace
 
-std::unique_ptr<Matvec> pack(const float* weight, std::int32_t rows, std::int32_t cols, [[maybe_unused]] Isa isa,
-                             Format format) {
-    const std::int64_t size = static_cast<std::int64_t>(rows) * cols;
+std::unique_ptr<Matvec> pack(const float* weight, std::int32_t rows, std::int32_t cols, Isa isa, Format format,
+                             Precision precision, bool may_permute) {
+    if (precision != Precision::bfloat16) return pack_float(weight, rows, cols, isa, format, may_permute);
+    const std::size_t size = static_cast<std::size_t>(rows) * cols;
+    std::vector<std::uint16_t> small(size);
+    std::transform(weight, weight + size, small.begin(), rounded);
 #if defined(__x86_64__) || defined(_M_X64)
-    if (isa == Isa::avx512 || isa == Isa::avx2) {
-        const bool wide = isa == Isa::avx512;
-        if (format != Format::dense) {
-            const TileShape& shape = wide ? kTiles512 : kTiles256;
-            Cutting cutting = cut_best(weight, rows, cols, shape);
-            const double price = wide ? kPriceInTiles512 : kPriceInTiles256;
-            if (format == Format::sparse || cutting.cost * shape.lanes * price < size)
-                return pack_tiles(std::move(cutting), rows, cols, shape);
-        }
-        return std::make_unique<DenseMatvec>(weight, rows, cols, wide ? panels_avx512 : panels_avx2);
-    }
+    if (isa == Isa::avx512vnni && has_bf16_dot() && format != Format::event)
+        return pack_bf16(small.data(), rows, cols, format);
 #endif
-    const std::int64_t nonzeros = size - std::count(weight, weight + size, 0.0f);
-    const bool fits = cols <= std::numeric_limits<std::uint16_t>::max() + 1;
-    if (fits && (format == Format::sparse || (format == Format::automatic && nonzeros * kPriceInRows < size)))
-        return std::make_unique<RowsMatvec>(weight, rows, cols, rows_scalar);
-    return std::make_unique<DenseMatvec>(weight, rows, cols, panels_scalar);
+    std::vector<float> widened(size);
+    for (std::size_t i = 0; i < size; ++i) {
+        const std::uint32_t bits = static_cast<std::uint32_t>(small[i]) << 16;
+        std::memcpy(&widened[i], &bits, sizeof bits);
+    }
+    return pack_float(widened.data(), rows, cols, isa, format, may_permute);
 }
 
 }  // namespace lrnn

@@ -1,4 +1,4 @@
-#include "core/matvec/matvec_kernels.h"
+#include "core/matvec/kernels.h"
 
 namespace lrnn {
 namespace {
@@ -21,7 +21,7 @@ void panels_scalar(const Panels& p, const float* x, float* y) noexcept {
         panel(weight, 16, p.cols, x, y);
 }
 
-void rows_scalar(const Rows& m, const float* x, float* y) noexcept {
+void rows_scalar(const Rows<float>& m, const float* x, float* y) noexcept {
     for (std::int32_t r = 0; r < m.rows; ++r) {
         std::uint32_t i = m.start[r];
         const std::uint32_t end = m.start[r + 1];
@@ -34,6 +34,13 @@ void rows_scalar(const Rows& m, const float* x, float* y) noexcept {
         }
         for (; i < end; ++i) s0 += m.weight[i] * x[m.column[i]];
         y[r] += (s0 + s1) + (s2 + s3);
+    }
+}
+
+void columns_scalar(const Columns<float>& m, const float* x, float* y) noexcept {
+    for (std::int32_t c = 0; c < m.cols; ++c) {
+        if (x[c] == 0.0f) continue;
+        for (std::uint32_t i = m.start[c]; i < m.start[c + 1]; ++i) y[m.row[i]] += m.weight[i] * x[c];
     }
 }
 
