@@ -87,8 +87,17 @@ def extensions():
 
 
 setup(
-    packages=[*find_packages(include=["lrnn", "lrnn.*"]), "lrnn.kernels", "lrnn.kernels.scan"],
-    package_dir={"lrnn.kernels": "kernels", "lrnn.kernels.scan": "kernels/scan"},
+    packages=[
+        *find_packages(include=["lrnn", "lrnn.*"]),
+        "lrnn.kernels",
+        "lrnn.kernels.scan",
+        "lrnn.kernels.sparse_linear",
+    ],
+    package_dir={
+        "lrnn.kernels": "kernels",
+        "lrnn.kernels.scan": "kernels/scan",
+        "lrnn.kernels.sparse_linear": "kernels/sparse_linear",
+    },
     package_data={"lrnn": ["models/*"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildPerIsa},

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lrnn.nn import S5, S5Block, S5BlockConfig, S5Options, SequenceModel, SequenceModelConfig
-from lrnn.ops import backends, scan
+from lrnn.ops import SparsePattern, SparseWeight, backends, scan, sparse_linear
 
 if TYPE_CHECKING:
     from lrnn.data.denoiser import Denoiser
@@ -40,10 +40,13 @@ __all__ = [
     "S5Options",
     "SequenceModel",
     "SequenceModelConfig",
+    "SparsePattern",
+    "SparseWeight",
     "backends",
     "compile",
     "load",
     "scan",
+    "sparse_linear",
 ]
 
 

@@ -2,5 +2,6 @@
 
 from lrnn.ops.libraries import backends, core_library
 from lrnn.ops.scan import scan
+from lrnn.ops.sparse_linear import SparsePattern, SparseWeight, sparse_linear
 
-__all__ = ["backends", "core_library", "scan"]
+__all__ = ["SparsePattern", "SparseWeight", "backends", "core_library", "scan", "sparse_linear"]
