@@ -27,7 +27,7 @@ _LATER = {
     "Prune": "lrnn.train.prune",
 }
 
-_PACKAGES = ("data", "engine", "profile", "program", "prune", "train")
+_PACKAGES = ("data", "engine", "profile", "program", "prune", "quant", "train")
 
 __all__ = [
     "S5",

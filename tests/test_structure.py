@@ -19,6 +19,7 @@ ORDER = [
     "nn",
     "models",
     "prune",
+    "quant",
     "program",
     "engine",
     "data",
