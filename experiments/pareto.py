@@ -4,8 +4,9 @@
 
 trains what is missing, goes on where a run was stopped, measures every model on the validation clips and
 writes the table (.md), the figures (.json) and the picture (.svg). With --report it only measures what is
-there. The claim tested is the paper's: at equal quality sparse models need fewer multiply-accumulates and
-fewer bytes. Quality between two widths is interpolated along the logarithm of the cost.
+there; rows of an earlier report whose models are elsewhere stay. The claim tested is the paper's: at equal
+quality sparse models need fewer multiply-accumulates and fewer bytes. Quality between two widths is
+interpolated along the logarithm of the cost.
 """
 
 import argparse
@@ -117,17 +118,23 @@ def train(run: Run, args) -> None:
 
 
 def measured(runs: list[Run], args) -> list[dict]:
-    """Figures of every model that is there."""
+    """Figures of every model that is there, and of those that an earlier report measured elsewhere."""
     folder = NdnsFolder(find_validation(args.data))
     clips = [folder[i] for i in range(len(folder))]
     there = [run for run in runs if (run.folder(Path(args.runs)) / "model.lrnn").is_file()]
-    if not there:
+    rows = reported([run for run in runs if run not in there], Path(args.out).with_suffix(".json"))
+    if not there and not rows:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
-    rows = []
     for run in progress(there, len(there), "measure"):
         folder = run.folder(Path(args.runs))
         rows.append({**asdict(run), **measure(str(folder / "model.lrnn"), clips)})
     return rows
+
+
+def reported(runs: list[Run], path: Path) -> list[dict]:
+    """The rows of these runs in a report, which may have been trained on another machine."""
+    rows = json.loads(path.read_text())["models"] if path.is_file() else []
+    return [row for row in rows if Run(row["kind"], row["k"], row["seed"], row["steps"]) in runs]
 
 
 def claims(rows: list[dict]) -> dict[str, list[dict]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -32,6 +33,15 @@ DENSE = [row("dense", 0.25, 100, 11.0), row("dense", 0.5, 400, 12.0), row("dense
 def test_the_front_leaves_out_what_a_cheaper_model_beats(pareto):
     worse = [*DENSE, row("dense", 2.0, 6400, 12.4)]
     assert [r["k"] for r in pareto.front(worse, "file_bytes", 0)] == [0.25, 0.5, 1.0]
+
+
+def test_rows_of_models_that_are_elsewhere_stay(pareto, tmp_path):
+    report = tmp_path / "study.json"
+    wanted = [pareto.Run("dense", 0.5, 0, 6000), pareto.Run("sparse", 2.0, 0, 6000)]
+    assert pareto.reported(wanted, report) == []
+    report.write_text(json.dumps({"models": DENSE}))
+    assert pareto.reported(wanted, report) == [DENSE[1]]
+    assert pareto.reported([pareto.Run("dense", 0.5, 0, 4000)], report) == []
 
 
 def test_the_front_takes_the_run_of_the_seed_where_there_is_one(pareto):
