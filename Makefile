@@ -24,6 +24,7 @@ lint: $(BIN)/.built
 	$(BIN)/ruff format --check .
 
 bench: $(BIN)/.built
+	$(BIN)/lrnn bench matvec
 	$(BIN)/lrnn bench scan
 	$(BIN)/lrnn bench stream
 	$(BIN)/lrnn bench stream --model lrnn/models/denoiser.lrnn

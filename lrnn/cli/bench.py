@@ -1,4 +1,4 @@
-"""`lrnn bench scan|stream|loading`: measured ratios on this machine, timed in one process, interleaved."""
+"""`lrnn bench matvec|scan|stream|loading`: ratios measured on this machine, in one process, interleaved."""
 
 from __future__ import annotations
 
@@ -12,8 +12,22 @@ from lrnn.cli.console import progress
 
 def add(commands) -> None:
     """Declare the command and its benchmarks."""
-    parser = commands.add_parser("bench", help="measured ratios on this machine: scan, stream, loading")
+    parser = commands.add_parser(
+        "bench", help="measured ratios on this machine: matvec, scan, stream, loading"
+    )
     kinds = parser.add_subparsers(dest="bench", metavar="BENCH", required=True)
+    matvec = kinds.add_parser(
+        "matvec", help="sparse matrices times one vector, against the best dense kernels"
+    )
+    matvec.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[192, 512, 1024],
+        help="rows and columns (default 192 512 1024)",
+    )
+    matvec.add_argument("--sparsity", type=float, default=0.9, help="fraction of zero weights (default 0.9)")
+    matvec.add_argument("--rounds", type=int, default=15, help="timed rounds (default 15)")
     scan = kinds.add_parser("scan", help="the scan, forward and backward, against pure-torch forms")
     scan.add_argument("--batch", type=int, default=8, help="B (default 8)")
     scan.add_argument("--length", type=int, default=4000, help="T (default 4000)")
@@ -35,9 +49,21 @@ def add(commands) -> None:
         help="holds sources; default: $LRNN_DATA, else synthetic sounds",
     )
     loading.add_argument("--workers", type=int, default=0, help="also a data loader's processes (default 0)")
-    for kind, run_kind in ((scan, run_scan), (stream, run_stream), (loading, run_loading)):
+    for kind, run_kind in (
+        (matvec, run_matvec),
+        (scan, run_scan),
+        (stream, run_stream),
+        (loading, run_loading),
+    ):
         kind.add_argument("--json", action="store_true", help="one JSON object")
         kind.set_defaults(run=run_kind)
+
+
+def run_matvec(args: argparse.Namespace) -> int:
+    """The benchmark of packed matrices."""
+    from lrnn.profile.bench import matvec
+
+    return _print(args, matvec, matvec.run(tuple(args.sizes), args.sparsity, args.rounds))
 
 
 def run_scan(args: argparse.Namespace) -> int:
