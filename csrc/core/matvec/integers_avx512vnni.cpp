@@ -27,6 +27,14 @@ inline void store(std::int64_t* y, __m512i high, __m512i low) {
     _mm512_store_si512(y + 8, half(_mm512_extracti64x4_epi64(high, 1), _mm512_extracti64x4_epi64(low, 1)));
 }
 
+// Loads once what is used twice: GCC 12 would rather read the memory again, and loads are what bounds these loops (W8A16
+// at 192 x 192: 0.166 us without this, 0.127 with it).
+inline __m512i load_once(const void* p) {
+    __m512i v = _mm512_load_si512(p);
+    asm("" : "+v"(v));
+    return v;
+}
+
 // Sums stand in arrays of registers of their own: as members of a structure GCC 12 moves them about in every slot, which
 // cost a third of the speed.
 template <int Planes, int Registers, typename Sum>
@@ -43,8 +51,8 @@ inline const std::uint8_t* group(const std::uint8_t* slot, const std::uint16_t* 
         const __m512i h0 = _mm512_loadu_si512(h), h1 = _mm512_loadu_si512(h + kBytes);
         const __m512i l0 = _mm512_loadu_si512(l), l1 = _mm512_loadu_si512(l + kBytes);
         for (int r = 0; r < Registers; ++r) {
-            const __m512i weights = _mm512_load_si512(slot + r * kBytes);
-            const __m512i columns = _mm512_load_si512(slot + (Registers + r) * kBytes);
+            const __m512i weights = load_once(slot + r * kBytes);
+            const __m512i columns = load_once(slot + (Registers + r) * kBytes);
             if (Planes == 2)
                 high[r] = _mm512_dpbusd_epi32(high[r], _mm512_permutex2var_epi8(h0, columns, h1), weights);
             low[r] = _mm512_dpbusd_epi32(low[r], _mm512_permutex2var_epi8(l0, columns, l1), weights);
@@ -80,7 +88,7 @@ inline const std::int8_t* panel(const std::int8_t* weight, std::int32_t steps, I
         const __m512i h4 = _mm512_set1_epi32(*reinterpret_cast<const std::int32_t*>(h));
         const __m512i l4 = _mm512_set1_epi32(*reinterpret_cast<const std::int32_t*>(l));
         for (int r = 0; r < Registers; ++r) {
-            const __m512i weights = _mm512_load_si512(weight + r * kBytes);
+            const __m512i weights = load_once(weight + r * kBytes);
             if (Planes == 2) high[r] = _mm512_dpbusd_epi32(high[r], h4, weights);
             low[r] = _mm512_dpbusd_epi32(low[r], l4, weights);
         }
