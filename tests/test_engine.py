@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -17,8 +16,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from isas import Library
 
 import lrnn
+from lrnn.engine import core as engine_core
 from lrnn.engine import native, open_stream
 from lrnn.ops.libraries import core_library
 from lrnn.profile.bench import stream as stream_bench
@@ -28,25 +29,14 @@ needs_core = pytest.mark.skipif(core_library()[0] is None, reason=f"no native en
 ENGINES = [pytest.param("native", marks=needs_core), "numpy", "torch"]
 
 
-def core() -> ctypes.CDLL:
-    library = native._core()
-    library.lrnn_isa_supported.restype = ctypes.c_char_p
-    library.lrnn_isa_select.restype = ctypes.c_char_p
-    library.lrnn_isa_select.argtypes = [ctypes.c_char_p]
-    return library
+LIBRARY = Library(core_library()[0])
 
 
-def supported() -> list[str]:
-    return core().lrnn_isa_supported().decode().split(",") if core_library()[0] else []
-
-
-@pytest.fixture(params=supported() or [pytest.param("none", marks=needs_core)])
+@pytest.fixture(params=LIBRARY.isas or [pytest.param("none", marks=needs_core)])
 def isa(request):
     """The test once for each instruction set."""
-    before = core().lrnn_isa()
-    assert core().lrnn_isa_select(request.param.encode()) is None
-    yield request.param
-    core().lrnn_isa_select(before)
+    with LIBRARY.running(request.param):
+        yield request.param
 
 
 def f32(rng, *shape, scale=1.0) -> np.ndarray:
@@ -117,7 +107,7 @@ def test_linear(isa, format, rows, cols, density):
     st.floats(0, 1),
     st.booleans(),
     st.booleans(),
-    st.sampled_from(supported() or [""]),
+    st.sampled_from(LIBRARY.isas or [""]),
 )
 def test_linear_of_any_size_and_pattern(rows, cols, density, bias, lopsided, isa):
     rng = np.random.default_rng(rows * 1000 + cols)
@@ -127,13 +117,9 @@ def test_linear_of_any_size_and_pattern(rows, cols, density, bias, lopsided, isa
             rng.random((rows, 1)) < 0.1, f32(rng, rows, cols), weight * (rng.random((rows, 1)) < 0.3)
         )
     node = nodes.Linear("y", ("x",), weight.astype(np.float32), f32(rng, rows) if bias else None)
-    before = core().lrnn_isa()
-    try:
-        core().lrnn_isa_select(isa.encode())
+    with LIBRARY.running(isa):
         for format in native.FORMATS:
             check(one_node(node, cols), f32(rng, 2, cols), 3e-6, format)
-    finally:
-        core().lrnn_isa_select(before)
 
 
 NODES = {
@@ -407,7 +393,7 @@ def test_rows_of_uneven_density_are_sorted():
         "y",
     )
     check(both, f32(rng, 3, 192), 3e-6, "sparse")
-    if core().lrnn_isa() != b"scalar":
+    if LIBRARY.isa != "scalar":
         packed = native.NativeEngine(one_node(nodes.Linear("y", ("x",), weight), 192), "sparse").bytes()["y"]
         assert packed < 2 * 5 * np.count_nonzero(weight)
 
@@ -481,7 +467,7 @@ WEIGHT = np.ones((4, 3), np.float32)
     ],
 )
 def test_bad_graphs_are_refused_in_words(call, message):
-    library = core()
+    library = native._core()
     engine = library.lrnn_engine_new(3, 0)
     try:
         assert call(library, engine) < 0
@@ -495,7 +481,7 @@ def test_bad_graphs_are_refused_in_words(call, message):
 
 @needs_core
 def test_a_finished_engine_takes_no_more_nodes():
-    library = core()
+    library = native._core()
     engine = library.lrnn_engine_new(3, 0)
     assert library.lrnn_engine_finish(engine, 0) == 0
     assert library.lrnn_engine_relu(engine, 0) < 0
@@ -513,7 +499,7 @@ def test_a_finished_engine_takes_no_more_nodes():
 @needs_core
 def test_isa_of_the_environment():
     code = "from lrnn.engine import native; print(native._core().lrnn_isa().decode())"
-    for name in supported():
+    for name in LIBRARY.isas:
         run = [sys.executable, "-c", code]
         found = subprocess.run(
             run, env={**os.environ, "LRNN_ISA": name}, capture_output=True, text=True, check=True
@@ -522,10 +508,10 @@ def test_isa_of_the_environment():
 
 
 def test_without_the_core(monkeypatch):
-    monkeypatch.setattr(native, "core_library", lambda: (None, "no compiled engine here"))
+    monkeypatch.setattr(engine_core, "core_library", lambda: (None, "no compiled engine here"))
     native._core.cache_clear()
     try:
-        with pytest.raises(RuntimeError, match=r"no compiled engine here; engine='numpy' runs without it"):
+        with pytest.raises(RuntimeError, match=r"engine='numpy' runs without it.*no compiled engine here"):
             one_node(nodes.Relu("y", ("x",)), 3).stream()
     finally:
         native._core.cache_clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from isas import Library
 from lrnn.kernels.scan import reference
 from scan_cases import C64, C128, F32, F64, OPTIONS, Problem, assert_same, make, problems
 
@@ -22,31 +22,14 @@ few = settings(max_examples=30, deadline=None)
 OPS = torch.ops.lrnn
 
 
-def _library():
-    """The op library's C ABI, or None where it is not built."""
-    path, _ = load_op_library()
-    if path is None:
-        return None
-    library = ctypes.CDLL(str(path))
-    for name in ("lrnn_isa", "lrnn_isa_supported", "lrnn_isa_select"):
-        getattr(library, name).restype = ctypes.c_char_p
-    return library
+LIBRARY = Library(load_op_library()[0])
 
 
-LIBRARY = _library()
-ISAS = LIBRARY.lrnn_isa_supported().decode().split(",") if LIBRARY else []
-
-
-@pytest.fixture(params=ISAS, scope="module")
+@pytest.fixture(params=LIBRARY.isas, scope="module")
 def isa(request):
     """Each instruction set of this machine in turn."""
-    before = LIBRARY.lrnn_isa()
-    assert LIBRARY.lrnn_isa_select(request.param.encode()) is None
-    yield request.param
-    LIBRARY.lrnn_isa_select(before)
-
-
-# The definition
+    with LIBRARY.running(request.param):
+        yield request.param
 
 
 @pytest.mark.parametrize(("constant", "with_h0", "with_reset", "reverse"), OPTIONS)
@@ -127,9 +110,9 @@ def test_results_do_not_depend_on_the_number_of_threads(kind, batch):
 
 
 def test_unknown_isa_is_refused_by_name():
-    if LIBRARY is None:
+    if LIBRARY.handle is None:
         pytest.skip("no compiled op library")
-    assert b"'sse9'" in LIBRARY.lrnn_isa_select(b"sse9")
+    assert b"'sse9'" in LIBRARY.handle.lrnn_isa_select(b"sse9")
     run = _python("import lrnn", LRNN_ISA="sse9")
     assert run.returncode != 0
     assert "LRNN_ISA: found 'sse9', expected one of scalar" in run.stderr

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import pytest
 import torch
+from isas import Library
 from torch.nn.functional import linear
 
 from lrnn.ops import SparsePattern, SparseWeight, sparse_linear
@@ -17,26 +16,13 @@ SHAPES = [(1, 1), (5, 7), (0, 4), (4, 0), (33, 200), (200, 401), (70, 33)]
 LEADING = [(0,), (), (1,), (3,), (7,), (16,), (63,), (64,), (2, 65), (300,)]
 
 
-def _library():
-    path, _ = load_op_library()
-    if path is None:
-        return None
-    library = ctypes.CDLL(str(path))
-    for name in ("lrnn_isa", "lrnn_isa_supported", "lrnn_isa_select"):
-        getattr(library, name).restype = ctypes.c_char_p
-    return library
+LIBRARY = Library(load_op_library()[0])
 
 
-LIBRARY = _library()
-ISAS = LIBRARY.lrnn_isa_supported().decode().split(",") if LIBRARY else []
-
-
-@pytest.fixture(params=ISAS)
+@pytest.fixture(params=LIBRARY.isas)
 def isa(request):
-    before = LIBRARY.lrnn_isa()
-    assert LIBRARY.lrnn_isa_select(request.param.encode()) is None
-    yield request.param
-    LIBRARY.lrnn_isa_select(before)
+    with LIBRARY.running(request.param):
+        yield request.param
 
 
 def make(rows, cols, density, dtype=F32, seed=0):

@@ -16,6 +16,9 @@ enum class Isa { scalar, avx2, avx512, avx512vnni, neon };
 // The best one this machine has, or the one LRNN_ISA or lrnn_isa_select names.
 Isa active_isa();
 
+// The ISA whose kernels serve floats on `isa`: avx512vnni adds products of integers only.
+inline Isa float_isa(Isa isa) { return isa == Isa::avx512vnni ? Isa::avx512 : isa; }
+
 // Whether this machine multiplies bfloat16 pairs (AVX512_BF16): a feature of its own beside the levels of Isa.
 bool has_bf16_dot();
 

@@ -10,8 +10,8 @@ from ctypes import c_char_p, c_float, c_int32, c_int64, c_void_p
 
 import numpy as np
 
+from lrnn.engine.core import open_core
 from lrnn.engine.stream import Stream, checked_state, real_array
-from lrnn.ops.libraries import core_library
 from lrnn.program import nodes as op
 from lrnn.program.program import Program
 
@@ -56,15 +56,7 @@ _SIGNATURES = {
 
 @functools.cache
 def _core() -> ctypes.CDLL:
-    """The engine's library with its functions typed; RuntimeError says why it cannot be had."""
-    path, reason = core_library()
-    if path is None:
-        raise RuntimeError(f"the native engine is not available: {reason}; engine='numpy' runs without it")
-    core = ctypes.CDLL(str(path))
-    for name, (result, *arguments) in _SIGNATURES.items():
-        function = getattr(core, name)
-        function.restype, function.argtypes = result, arguments
-    return core
+    return open_core(_SIGNATURES, "the native engine (engine='numpy' runs without it) is")
 
 
 class _Builder:

@@ -9,14 +9,15 @@ from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int32, c_int64
 
 import numpy as np
 
+from lrnn.engine.core import open_core
 from lrnn.engine.stream import real_array
-from lrnn.ops.libraries import core_library
 
 PRECISIONS = {"float32": 0, "bfloat16": 1, "w8a16": 2, "w8a8": 3}
 FORMATS = {"auto": 0, "dense": 1, "sparse": 2, "event": 3}
 _BITS = {"w8a16": 16, "w8a8": 8}
 
 _SIGNATURES = {
+    "lrnn_isa": (c_char_p,),
     "lrnn_matvec_new": (c_void_p, c_int32, c_int32, c_int32, c_int32, c_void_p, POINTER(c_char_p)),
     "lrnn_matvec_free": (None, c_void_p),
     "lrnn_matvec_bytes": (c_int64, c_void_p),
@@ -32,14 +33,7 @@ _SIGNATURES = {
 
 @functools.cache
 def _core() -> ctypes.CDLL:
-    path, reason = core_library()
-    if path is None:
-        raise RuntimeError(f"packed matrices are not available: {reason}")
-    core = ctypes.CDLL(str(path))
-    for name, (result, *arguments) in _SIGNATURES.items():
-        function = getattr(core, name)
-        function.restype, function.argtypes = result, arguments
-    return core
+    return open_core(_SIGNATURES, "packed matrices are")
 
 
 class PackedMatrix:
@@ -53,6 +47,7 @@ class PackedMatrix:
 
     Attributes:
         shape: (rows, cols).
+        isa: the instruction set its kernel uses.
         kernel: "dense", "windows", "csr" or "event".
         nbytes: all that a product reads of the weights, indices and padding included.
 
@@ -81,6 +76,7 @@ class PackedMatrix:
             raise ValueError(f"weight {weight.shape}: {error.value.decode()}")
         weakref.finalize(self, self._core.lrnn_matvec_free, handle)
         self._handle = handle
+        self.isa = self._core.lrnn_isa().decode()
         self.precision = precision
         self.shape = weight.shape
         self.kernel = self._core.lrnn_matvec_kernel(handle).decode()

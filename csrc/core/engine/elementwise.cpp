@@ -8,7 +8,7 @@ const Elementwise elementwise_scalar = kElementwise;
 
 const Elementwise& elementwise([[maybe_unused]] Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-    if (isa == Isa::avx512 || isa == Isa::avx512vnni) return elementwise_avx512;
+    if (float_isa(isa) == Isa::avx512) return elementwise_avx512;
     if (isa == Isa::avx2) return elementwise_avx2;
 #endif
     return elementwise_scalar;

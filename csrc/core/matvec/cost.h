@@ -1,35 +1,54 @@
 // What products cost: the model behind Format::automatic.
 //
-// Measured on Zen 4 (3.7 GHz, 1 MiB of second-level cache), Bernoulli masks of 50 to 95 % zeros, 192 x 192 to 1024 x 1024,
-// weights where they stay between calls. Cycles; what decides is their ratio, which on Zen 5 and Emerald Rapids
-// was within a fifth of this one.
+// Cycles at 3.65 GHz of a Zen 4 (1 MiB of second-level cache): the figures of `lrnn bench matvec` at 90 % zeros divided by
+// the slots and panels of each row, where the weights stay between calls. Only their ratio decides.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+
+#include "core/matvec/windows.h"
 
 namespace lrnn {
 
-struct KernelCosts {
-    double dense;         // 64 weights of a panel that the second-level cache holds
-    double dense_beyond;  // that it does not hold
-    double wide_slot, narrow_slot;
-    double moved_row;     // to put a sum back in its place
-    double event;         // one weight of an active column
+struct DenseCosts {
+    double within, beyond;  // 64 weights of a panel, of a matrix that the second-level cache holds and of a larger one
+};
+struct SlotCosts {
+    double wide, narrow;
 };
 
-inline constexpr std::int64_t kSecondLevel = 768 << 10;  // bytes
+inline constexpr DenseCosts kFloatPanels{8.2, 12.0};
+inline constexpr SlotCosts kFloatSlots512by32{11.0, 4.7};
+inline constexpr SlotCosts kFloatSlots512by64{14.0, 6.0};
+inline constexpr SlotCosts kFloatSlots256{7.6, 3.2};
+inline constexpr DenseCosts kBfloat16Panels{4.1, 4.8};
+inline constexpr SlotCosts kBfloat16Slots{12.5, 4.0};
+inline constexpr DenseCosts kBytePanels512{2.1, 2.4};
+inline constexpr SlotCosts kByteSlots512{18.0, 6.0};
+inline constexpr DenseCosts kBytePanels256{4.2, 4.4};
+inline constexpr SlotCosts kByteSlots256{9.6, 6.0};
+inline constexpr DenseCosts kBytePanels128{8.4, 8.8};  // NEON: not measured, no such machine was at hand
+inline constexpr SlotCosts kByteSlots128{20.0, 6.0};
 
-inline constexpr KernelCosts kFloat512{8.5, 12.0, 14.0, 6.0, 5.0, 1.7};
-inline constexpr KernelCosts kFloat256{8.5, 12.0, 9.5, 3.2, 5.0, 1.7};
-inline constexpr KernelCosts kBfloat16{4.3, 6.0, 12.0, 4.0, 5.0, 1.7};
-inline constexpr KernelCosts kIntegers512{2.1, 2.7, 16.0, 6.0, 5.0, 1.7};
-inline constexpr KernelCosts kIntegers256{10.0, 10.0, 10.0, 6.0, 5.0, 1.7};
-inline constexpr KernelCosts kIntegers128{20.0, 20.0, 18.0, 6.0, 5.0, 1.7};  // not measured: no such machine was at hand
-// Without look-ups in registers: a weight in compressed rows costs as much as six in a panel.
-inline constexpr double kCompressedPrice = 6.0;
+inline constexpr double kMovedRow = 5.0;     // to put a sum back in its place
+inline constexpr double kEventWeight = 1.7;  // a weight of a column that is not skipped
+inline constexpr double kCompressedPrice = 6.0;  // a weight in compressed rows, in weights of a portable panel
+inline constexpr double kNever = 1e30;
 
-inline double dense_cost(const KernelCosts& k, std::int64_t weights, std::int64_t bytes) {
-    return static_cast<double>(weights) / 64 * (bytes <= kSecondLevel ? k.dense : k.dense_beyond);
+inline constexpr std::size_t kSecondLevel = 768 << 10;  // bytes
+
+inline double dense_cost(const DenseCosts& k, std::size_t weights, std::size_t bytes) {
+    return static_cast<double>(weights) / 64 * (bytes <= kSecondLevel ? k.within : k.beyond);
+}
+
+// `weight_bytes` of an entry, beside its index byte. Not less than reading them takes: narrow windows do less work for a
+// slot but need more of them.
+inline double slots_cost(const WindowPlan& plan, const SlotCosts& k, std::size_t weight_bytes) {
+    const double cycles = static_cast<double>(plan.wide_slots) * k.wide + static_cast<double>(plan.narrow_slots) * k.narrow;
+    const std::size_t bytes = plan.entries.size() * (weight_bytes + 1);
+    return std::max(cycles, static_cast<double>(bytes) / (bytes <= kSecondLevel ? 28.0 : 23.0));
 }
 
 }  // namespace lrnn

@@ -21,26 +21,26 @@ void panels_scalar(const Panels& p, const float* x, float* y) noexcept {
         panel(weight, 16, p.cols, x, y);
 }
 
-void rows_scalar(const Rows<float>& m, const float* x, float* y) noexcept {
-    for (std::int32_t r = 0; r < m.rows; ++r) {
+void rows_scalar(const Lines<float>& m, const float* x, float* y) noexcept {
+    for (std::int32_t r = 0; r < m.count; ++r) {
         std::uint32_t i = m.start[r];
         const std::uint32_t end = m.start[r + 1];
         float s0 = 0, s1 = 0, s2 = 0, s3 = 0;  // four sums: an addition need not wait for the last one
         for (; i + 4 <= end; i += 4) {
-            s0 += m.weight[i] * x[m.column[i]];
-            s1 += m.weight[i + 1] * x[m.column[i + 1]];
-            s2 += m.weight[i + 2] * x[m.column[i + 2]];
-            s3 += m.weight[i + 3] * x[m.column[i + 3]];
+            s0 += m.weight[i] * x[m.place[i]];
+            s1 += m.weight[i + 1] * x[m.place[i + 1]];
+            s2 += m.weight[i + 2] * x[m.place[i + 2]];
+            s3 += m.weight[i + 3] * x[m.place[i + 3]];
         }
-        for (; i < end; ++i) s0 += m.weight[i] * x[m.column[i]];
+        for (; i < end; ++i) s0 += m.weight[i] * x[m.place[i]];
         y[r] += (s0 + s1) + (s2 + s3);
     }
 }
 
-void columns_scalar(const Columns<float>& m, const float* x, float* y) noexcept {
-    for (std::int32_t c = 0; c < m.cols; ++c) {
+void columns_scalar(const Lines<float>& m, const float* x, float* y) noexcept {
+    for (std::int32_t c = 0; c < m.count; ++c) {
         if (x[c] == 0.0f) continue;
-        for (std::uint32_t i = m.start[c]; i < m.start[c + 1]; ++i) y[m.row[i]] += m.weight[i] * x[c];
+        for (std::uint32_t i = m.start[c]; i < m.start[c + 1]; ++i) y[m.place[i]] += m.weight[i] * x[c];
     }
 }
 

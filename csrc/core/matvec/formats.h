@@ -1,4 +1,4 @@
-// Compressed rows and columns as owners of their arrays.
+// Compressed rows and columns that own their arrays.
 #pragma once
 
 #include <cstdint>
@@ -15,41 +15,39 @@ std::size_t bytes_of(const Vector& v) {
     return v.size() * sizeof(v[0]);
 }
 
+// The rows of a matrix, or with `transposed` its columns.
 template <typename T>
-struct RowStore {
-    Sparse<T> sparse;
-    explicit RowStore(Sparse<T> from) : sparse(std::move(from)) {}
-    Rows<T> view() const noexcept {
-        return {sparse.pattern.start.data(), sparse.pattern.column.data(), sparse.value.data(), sparse.pattern.rows};
+class LineStore {
+public:
+    explicit LineStore(Sparse<T> lines) : lines_(std::move(lines)) {}
+    Lines<T> view() const noexcept {
+        return {lines_.pattern.start.data(), lines_.pattern.column.data(), lines_.value.data(), lines_.pattern.rows};
     }
     std::size_t bytes() const noexcept {
-        return bytes_of(sparse.pattern.start) + bytes_of(sparse.pattern.column) + bytes_of(sparse.value);
+        return bytes_of(lines_.pattern.start) + bytes_of(lines_.pattern.column) + bytes_of(lines_.value);
     }
+
+private:
+    Sparse<T> lines_;
 };
 
 template <typename T>
-struct ColumnStore {
-    std::vector<std::uint32_t> start;
-    std::vector<std::int32_t> row;
-    std::vector<T> weight;
-
-    explicit ColumnStore(const Sparse<T>& from)
-        : start(static_cast<std::size_t>(from.pattern.cols) + 1, 0), row(from.value.size()), weight(from.value.size()) {
-        const Pattern& p = from.pattern;
-        for (const std::int32_t c : p.column) ++start[c + 1];
-        for (std::int32_t c = 0; c < p.cols; ++c) start[c + 1] += start[c];
-        std::vector<std::uint32_t> next(start.begin(), start.end() - 1);
-        for (std::int32_t r = 0; r < p.rows; ++r)
-            for (std::uint32_t i = p.start[r]; i < p.start[r + 1]; ++i) {
-                const std::uint32_t at = next[p.column[i]]++;
-                row[at] = r;
-                weight[at] = from.value[i];
-            }
-    }
-    Columns<T> view() const noexcept {
-        return {start.data(), row.data(), weight.data(), static_cast<std::int32_t>(start.size()) - 1};
-    }
-    std::size_t bytes() const noexcept { return bytes_of(start) + bytes_of(row) + bytes_of(weight); }
-};
+Sparse<T> transposed(const Sparse<T>& from) {
+    const Pattern& p = from.pattern;
+    Sparse<T> to;
+    to.pattern = {p.cols, p.rows, std::vector<std::uint32_t>(static_cast<std::size_t>(p.cols) + 1, 0),
+                  std::vector<std::int32_t>(from.value.size())};
+    to.value.resize(from.value.size());
+    for (const std::int32_t c : p.column) ++to.pattern.start[c + 1];
+    for (std::int32_t c = 0; c < p.cols; ++c) to.pattern.start[c + 1] += to.pattern.start[c];
+    std::vector<std::uint32_t> next(to.pattern.start.begin(), to.pattern.start.end() - 1);
+    for (std::int32_t r = 0; r < p.rows; ++r)
+        for (std::uint32_t i = p.start[r]; i < p.start[r + 1]; ++i) {
+            const std::uint32_t at = next[p.column[i]]++;
+            to.pattern.column[at] = r;
+            to.value[at] = from.value[i];
+        }
+    return to;
+}
 
 }  // namespace lrnn

@@ -20,20 +20,24 @@ namespace {
 struct Machine {
     const IntegerArithmetic* arithmetic;  // null: portable loops
     WindowShape shape;
-    KernelCosts costs;
+    DenseCosts panels;
+    SlotCosts slots;
 };
 
 Machine machine([[maybe_unused]] Isa isa, [[maybe_unused]] Precision precision) {
 #if defined(__x86_64__) || defined(_M_X64)
     if (isa == Isa::avx512vnni) {
         const bool words = precision == Precision::w8a16;
-        return {words ? &integers16_avx512vnni : &integers8_avx512vnni, {16, 4, 128, 64, 4, 1, 0}, kIntegers512};
+        return {words ? &integers16_avx512vnni : &integers8_avx512vnni, {16, 4, 128, 64, 4, 1, 0},
+                kBytePanels512, kByteSlots512};
     }
-    if (isa == Isa::avx2 || isa == Isa::avx512) return {&integers16_avx2, {16, 2, 32, 8, 2, 1, 0x70}, kIntegers256};
+    if (isa == Isa::avx2 || isa == Isa::avx512)
+        return {&integers16_avx2, {16, 2, 32, 8, 2, 1, 0x70}, kBytePanels256, kByteSlots256};
 #elif defined(__aarch64__)
-    if (isa == Isa::neon) return {&integers16_neon, {4, 4, 64, 16, 4, 1, 0}, kIntegers128};
+    if (isa == Isa::neon)
+        return {&integers16_neon, {4, 4, 64, 16, 4, 1, 0}, kBytePanels128, kByteSlots128};
 #endif
-    return {nullptr, {}, {}};
+    return {};
 }
 
 // Whether some x of `bits` makes a sum that an int32 cannot hold.
@@ -131,13 +135,13 @@ public:
     const char* name() const noexcept override { return "csr"; }
 
 private:
-    RowStore<std::int8_t> store_;
+    LineStore<std::int8_t> store_;
 };
 
 class EventMatvec final : public PortableMatvec {
 public:
     explicit EventMatvec(const Sparse<std::int8_t>& weight)
-        : PortableMatvec(weight.pattern.cols), store_(weight), rows_(weight.pattern.rows) {}
+        : PortableMatvec(weight.pattern.cols), store_(transposed(weight)), rows_(weight.pattern.rows) {}
     void multiply(const void* form, void* y) const noexcept override {
         columns_scalar(store_.view(), words(form), sums(y), rows_);
     }
@@ -145,7 +149,7 @@ public:
     const char* name() const noexcept override { return "event"; }
 
 private:
-    ColumnStore<std::int8_t> store_;
+    LineStore<std::int8_t> store_;
     std::int32_t rows_;
 };
 
@@ -166,7 +170,7 @@ private:
 
 std::unique_ptr<IntegerMatvec> pack_portable(const std::int8_t* weight, std::int32_t rows, std::int32_t cols,
                                              Sparse<std::int8_t> sparse, Format format, Costs& costs) {
-    costs = {static_cast<double>(rows) * cols, kCompressedPrice * static_cast<double>(sparse.value.size()), 1.7};
+    costs = {static_cast<double>(rows) * cols, kCompressedPrice * static_cast<double>(sparse.value.size()), kEventWeight};
     if (format == Format::sparse || (format == Format::automatic && costs.sparse < costs.dense))
         return std::make_unique<RowsMatvec>(std::move(sparse));
     return std::make_unique<BytesMatvec>(weight, rows, cols);
@@ -180,7 +184,7 @@ std::unique_ptr<IntegerMatvec> pack(const std::int8_t* weight, std::int32_t rows
     Sparse<std::int8_t> sparse = compress(weight, rows, cols);
     const std::int64_t size = static_cast<std::int64_t>(rows) * cols;
     std::unique_ptr<IntegerMatvec> out;
-    Costs costs{dense_cost(m.costs, size, size), 1e30, m.costs.event};
+    Costs costs{dense_cost(m.panels, size, size), kNever, kEventWeight};
     if (format == Format::event) {
         out = std::make_unique<EventMatvec>(sparse);
     } else if (m.arithmetic == nullptr) {
@@ -195,7 +199,7 @@ std::unique_ptr<IntegerMatvec> pack(const std::int8_t* weight, std::int32_t rows
             // more where the weights come from the first-level cache.
             if (sparse.pattern.nonzeros() > 10000) shape.stride = 1;
             const WindowPlan plan = plan_windows(sparse.pattern, {}, shape, static_cast<std::int32_t>(room));
-            costs.sparse = plan.wide_slots * m.costs.wide_slot + plan.narrow_slots * m.costs.narrow_slot;
+            costs.sparse = slots_cost(plan, m.slots, sizeof(std::int8_t));
             if (format == Format::sparse || (format == Format::automatic && costs.sparse < costs.dense))
                 out = std::make_unique<ArithmeticMatvec<WindowStore>>(*m.arithmetic, std::move(init), cols, room, wide,
                                                                       plan, sparse, shape);

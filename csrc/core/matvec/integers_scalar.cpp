@@ -2,19 +2,19 @@
 
 namespace lrnn {
 
-void rows_scalar(const Rows<std::int8_t>& m, const std::int16_t* x, std::int64_t* y) noexcept {
-    for (std::int32_t r = 0; r < m.rows; ++r) {
+void rows_scalar(const Lines<std::int8_t>& m, const std::int16_t* x, std::int64_t* y) noexcept {
+    for (std::int32_t r = 0; r < m.count; ++r) {
         std::int64_t sum = 0;
-        for (std::uint32_t i = m.start[r]; i < m.start[r + 1]; ++i) sum += std::int32_t{m.weight[i]} * x[m.column[i]];
+        for (std::uint32_t i = m.start[r]; i < m.start[r + 1]; ++i) sum += std::int32_t{m.weight[i]} * x[m.place[i]];
         y[r] = sum;
     }
 }
 
-void columns_scalar(const Columns<std::int8_t>& m, const std::int16_t* x, std::int64_t* y, std::int32_t rows) noexcept {
+void columns_scalar(const Lines<std::int8_t>& m, const std::int16_t* x, std::int64_t* y, std::int32_t rows) noexcept {
     for (std::int32_t r = 0; r < rows; ++r) y[r] = 0;
-    for (std::int32_t c = 0; c < m.cols; ++c) {
+    for (std::int32_t c = 0; c < m.count; ++c) {
         if (x[c] == 0) continue;
-        for (std::uint32_t i = m.start[c]; i < m.start[c + 1]; ++i) y[m.row[i]] += std::int32_t{m.weight[i]} * x[c];
+        for (std::uint32_t i = m.start[c]; i < m.start[c + 1]; ++i) y[m.place[i]] += std::int32_t{m.weight[i]} * x[c];
     }
 }
 

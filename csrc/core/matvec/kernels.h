@@ -16,22 +16,13 @@ struct Windows {
     std::int32_t wide, narrow;   // groups of each kind, wide ones first
 };
 
-// Sparse, for ISAs without a table look-up in registers: compressed rows.
+// Sparse, by lines: rows for ISAs without a table look-up in registers, columns where zeros of x are to be skipped.
 template <typename T>
-struct Rows {
-    const std::uint32_t* start;  // (rows + 1)
-    const std::int32_t* column;
+struct Lines {
+    const std::uint32_t* start;  // (count + 1): where a line's weights begin
+    const std::int32_t* place;   // of each weight in its line
     const T* weight;
-    std::int32_t rows;
-};
-
-// Sparse, by columns: what a zero of x would multiply is not read.
-template <typename T>
-struct Columns {
-    const std::uint32_t* start;  // (cols + 1)
-    const std::int32_t* row;
-    const T* weight;
-    std::int32_t cols;
+    std::int32_t count;
 };
 
 // Dense, float32: panels of 64 rows, then panels of 16 rows, zero rows at the end. Within a panel column by column, so
@@ -59,13 +50,15 @@ using WindowsKernel = void (*)(const Windows&, const float* x, float* y) noexcep
 void panels_scalar(const Panels&, const float* x, float* y) noexcept;
 void panels_avx2(const Panels&, const float* x, float* y) noexcept;
 void panels_avx512(const Panels&, const float* x, float* y) noexcept;
-void rows_scalar(const Rows<float>&, const float* x, float* y) noexcept;
-void columns_scalar(const Columns<float>&, const float* x, float* y) noexcept;
+void rows_scalar(const Lines<float>& rows, const float* x, float* y) noexcept;
+void columns_scalar(const Lines<float>& columns, const float* x, float* y) noexcept;
 
 // 8 lanes, wide groups of 4 registers, windows of 16 columns, 1 weight of a row to a slot, 4 registers to an index word.
 void windows_avx2(const Windows&, const float* x, float* y) noexcept;
-// 16 lanes, wide groups of 4 registers, windows of 64 columns, 1 weight of a row to a slot, 4 registers to an index word.
-void windows_avx512(const Windows&, const float* x, float* y) noexcept;
+// 16 lanes, wide groups of 4 registers, windows of so many columns, 1 weight of a row to a slot, 4 registers to an index
+// word.
+void windows32_avx512(const Windows&, const float* x, float* y) noexcept;
+void windows64_avx512(const Windows&, const float* x, float* y) noexcept;
 
 // bfloat16 weights and x, float32 sums. 16 lanes, 4 registers, 64 columns, 2 weights, 2 registers to an index word.
 void windows_bf16(const Windows&, const std::uint16_t* x, float* y) noexcept;
@@ -102,8 +95,8 @@ extern const IntegerArithmetic integers16_avx512vnni, integers8_avx512vnni;  // 
 extern const IntegerArithmetic integers16_avx2;  // 16 lanes, 2 registers, 32 columns, dot 2, bias 0x70
 extern const IntegerArithmetic integers16_neon;  // 4 lanes, 4 registers, 64 columns, dot 4
 
-void rows_scalar(const Rows<std::int8_t>&, const std::int16_t* x, std::int64_t* y) noexcept;
-void columns_scalar(const Columns<std::int8_t>&, const std::int16_t* x, std::int64_t* y, std::int32_t rows) noexcept;
+void rows_scalar(const Lines<std::int8_t>& rows, const std::int16_t* x, std::int64_t* y) noexcept;
+void columns_scalar(const Lines<std::int8_t>& columns, const std::int16_t* x, std::int64_t* y, std::int32_t rows) noexcept;
 void bytes_scalar(const std::int8_t* weight, std::int32_t rows, std::int32_t cols, const std::int16_t* x,
                   std::int64_t* y) noexcept;
 

@@ -54,37 +54,47 @@ public:
     const char* name() const noexcept override { return "csr"; }
 
 private:
-    RowStore<float> store_;
+    LineStore<float> store_;
 };
 
 class EventMatvec final : public Matvec {
 public:
-    explicit EventMatvec(const Sparse<float>& weight) : store_(weight) {}
+    explicit EventMatvec(const Sparse<float>& weight) : store_(transposed(weight)) {}
     void multiply_add(const float* x, float* y) const noexcept override { columns_scalar(store_.view(), x, y); }
     std::size_t bytes() const noexcept override { return store_.bytes(); }
     const char* name() const noexcept override { return "event"; }
 
 private:
-    ColumnStore<float> store_;
+    LineStore<float> store_;
+};
+
+// A window kernel, how it wants its slots and what they cost.
+struct WindowChoice {
+    WindowShape shape;
+    WindowsKernel kernel;
+    SlotCosts costs;
 };
 
 // One ISA's float32 kernels.
 struct FloatArithmetic {
-    WindowShape shape;
-    WindowsKernel windows;  // null: compressed rows instead
+    std::span<const WindowChoice> windows;  // none: compressed rows instead
     PanelsKernel panels;
-    KernelCosts costs;
+    DenseCosts costs;
 };
 
 #if defined(__x86_64__) || defined(_M_X64)
-constexpr FloatArithmetic kArithmetic512{{16, 4, 64, 8, 1, 4, 0}, windows_avx512, panels_avx512, kFloat512};
-constexpr FloatArithmetic kArithmetic256{{8, 4, 16, 8, 1, 4, 0}, windows_avx2, panels_avx2, kFloat256};
+constexpr WindowChoice kWindows512[] = {{{16, 1, 32, 8, 1, 1, 0}, windows32_avx512, kFloatSlots512by32},
+                                        {{16, 4, 32, 8, 1, 4, 0}, windows32_avx512, kFloatSlots512by32},
+                                        {{16, 4, 64, 8, 1, 4, 0}, windows64_avx512, kFloatSlots512by64}};
+constexpr WindowChoice kWindows256[] = {{{8, 4, 16, 8, 1, 4, 0}, windows_avx2, kFloatSlots256}};
+constexpr FloatArithmetic kArithmetic512{kWindows512, panels_avx512, kFloatPanels};
+constexpr FloatArithmetic kArithmetic256{kWindows256, panels_avx2, kFloatPanels};
 #endif
-constexpr FloatArithmetic kArithmeticScalar{{}, nullptr, panels_scalar, {}};
+constexpr FloatArithmetic kArithmeticScalar{{}, panels_scalar, kFloatPanels};
 
 const FloatArithmetic& arithmetic([[maybe_unused]] Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-    if (isa == Isa::avx512 || isa == Isa::avx512vnni) return kArithmetic512;
+    if (float_isa(isa) == Isa::avx512) return kArithmetic512;
     if (isa == Isa::avx2) return kArithmetic256;
 #endif
     return kArithmeticScalar;
@@ -100,27 +110,32 @@ std::vector<std::int32_t> fullest_first(const Pattern& pattern) {
     return order;
 }
 
-double slots_cost(const WindowPlan& plan, const KernelCosts& costs) {
-    return plan.wide_slots * costs.wide_slot + plan.narrow_slots * costs.narrow_slot;
-}
-
-// The cheaper of two orders of rows, and what it costs.
+// A way to pack a matrix, and what a product then costs.
 struct Cut {
+    const WindowChoice* choice;
     WindowPlan plan;
     std::vector<std::int32_t> order;
     double cost;
 };
 
-Cut cut_best(const Pattern& pattern, const FloatArithmetic& ar, bool may_permute) {
+Cut cut(const Pattern& pattern, const WindowChoice& choice, std::vector<std::int32_t> order) {
     const std::int32_t room = static_cast<std::int32_t>(padded(std::max(pattern.cols, 1)));
-    Cut plain{plan_windows(pattern, {}, ar.shape, room), {}, 0.0};
-    plain.cost = slots_cost(plain.plan, ar.costs);
-    if (!may_permute) return plain;
-    std::vector<std::int32_t> order = fullest_first(pattern);
-    if (order.empty()) return plain;
-    Cut sorted{plan_windows(pattern, order, ar.shape, room), std::move(order), 0.0};
-    sorted.cost = slots_cost(sorted.plan, ar.costs) + ar.costs.moved_row * static_cast<double>(sorted.order.size());
-    return sorted.cost < plain.cost ? std::move(sorted) : std::move(plain);
+    WindowPlan plan = plan_windows(pattern, order, choice.shape, room);
+    const double cost = slots_cost(plan, choice.costs, sizeof(float)) + kMovedRow * static_cast<double>(order.size());
+    return {&choice, std::move(plan), std::move(order), cost};
+}
+
+// The cheapest of the kernels, with rows as they come or, where they may move, fullest first.
+Cut cut_best(const Pattern& pattern, std::span<const WindowChoice> choices, bool may_permute) {
+    Cut best = cut(pattern, choices[0], {});
+    const auto consider = [&](Cut other) {
+        if (other.cost < best.cost) best = std::move(other);
+    };
+    for (const WindowChoice& choice : choices.subspan(1)) consider(cut(pattern, choice, {}));
+    const std::vector<std::int32_t> order = fullest_first(pattern);
+    if (may_permute && !order.empty())
+        for (const WindowChoice& choice : choices) consider(cut(pattern, choice, order));
+    return best;
 }
 
 std::unique_ptr<Matvec> pack_float(const float* weight, std::int32_t rows, std::int32_t cols, Isa isa, Format format,
@@ -129,12 +144,13 @@ std::unique_ptr<Matvec> pack_float(const float* weight, std::int32_t rows, std::
     const std::int64_t size = static_cast<std::int64_t>(rows) * cols;
     Sparse<float> sparse = compress(weight, rows, cols);
     std::unique_ptr<Matvec> out;
-    Costs costs{dense_cost(ar.costs, size, 4 * size), 0.0, ar.costs.event};
-    if (ar.windows != nullptr && cols <= kMostColumns) {
-        Cut cut = cut_best(sparse.pattern, ar, may_permute);
+    Costs costs{dense_cost(ar.costs, size, 4 * size), 0.0, kEventWeight};
+    if (!ar.windows.empty() && cols <= kMostColumns) {
+        Cut cut = cut_best(sparse.pattern, ar.windows, may_permute);
         costs.sparse = cut.cost;
         if (format == Format::sparse || (format == Format::automatic && costs.sparse < costs.dense))
-            out = std::make_unique<WindowsMatvec>(cut.plan, sparse, ar.shape, std::move(cut.order), ar.windows);
+            out = std::make_unique<WindowsMatvec>(cut.plan, sparse, cut.choice->shape, std::move(cut.order),
+                                                  cut.choice->kernel);
     } else {
         costs.dense = static_cast<double>(size);
         costs.sparse = kCompressedPrice * static_cast<double>(sparse.value.size());
@@ -190,12 +206,12 @@ std::unique_ptr<Matvec> pack_bf16(const std::uint16_t* weight, std::int32_t rows
     constexpr WindowShape shape{16, 4, 64, 8, 2, 2, 0};
     const std::int64_t size = static_cast<std::int64_t>(rows) * cols;
     const Sparse<std::uint16_t> sparse = compress(weight, rows, cols);
-    Costs costs{dense_cost(kBfloat16, size, 2 * size), 1e30, kBfloat16.event};
+    Costs costs{dense_cost(kBfloat16Panels, size, 2 * size), kNever, kEventWeight};
     std::unique_ptr<Matvec> out;
     if (cols <= kMostColumns) {
         const WindowPlan plan =
             plan_windows(sparse.pattern, {}, shape, static_cast<std::int32_t>(padded(std::max(cols, 1))));
-        costs.sparse = slots_cost(plan, kBfloat16);
+        costs.sparse = slots_cost(plan, kBfloat16Slots, sizeof(std::uint16_t));
         if (format == Format::sparse || (format == Format::automatic && costs.sparse < costs.dense))
             out = std::make_unique<Bfloat16Matvec<WindowStore, windows_bf16>>(cols, "windows", plan, sparse, shape);
     }

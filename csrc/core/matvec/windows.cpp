@@ -65,7 +65,7 @@ WindowPlan plan_windows(const Pattern& pattern, std::span<const std::int32_t> or
     // A wide group where more than half of its registers have rows: a register in it costs half of one on its own.
     const std::int32_t rows = static_cast<std::int32_t>(order.size()), height = shape.lanes * shape.registers;
     WindowPlan plan;
-    plan.wide = rows / height + (rows % height > height / 2);
+    plan.wide = shape.registers == 1 ? 0 : rows / height + (rows % height > height / 2);
     plan.narrow = std::max(0, (rows - plan.wide * height + shape.lanes - 1) / shape.lanes);
     const std::int32_t last_start = room - shape.columns;
     std::size_t row = 0;

@@ -11,8 +11,7 @@ constexpr ScanKernels baseline{forward_rows<16>, backward_rows<16>};  // SSE2 or
 
 const ScanKernels& kernels() {
 #if defined(__x86_64__) || defined(_M_X64)
-    switch (active_isa()) {
-        case Isa::avx512vnni:
+    switch (float_isa(active_isa())) {
         case Isa::avx512: return scan_avx512;
         case Isa::avx2: return scan_avx2;
         default: break;

@@ -16,7 +16,7 @@ constexpr SpmmKernels baseline = spmm_kernels<Baseline>;
 
 const SpmmKernels& kernels() {
 #if defined(__x86_64__) || defined(_M_X64)
-    switch (active_isa()) {
+    switch (float_isa(active_isa())) {
         case Isa::avx512: return spmm_avx512;
         case Isa::avx2: return spmm_avx2;
         default: break;
@@ -40,5 +40,3 @@ void lrnn_spmm_backward(const lrnn_spmm* w, const lrnn_spmm* transposed, int64_t
                         const void* x, void* grad_x, void* grad_values, void* scratch) {
     lrnn::kernels().backward(*w, *transposed, steps, grad_y, x, grad_x, grad_values, scratch);
 }
-
-int64_t lrnn_spmm_peak(int64_t count, float* sink) { return lrnn::kernels().peak(count, sink); }

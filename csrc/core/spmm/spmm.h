@@ -37,14 +37,3 @@ LRNN_API void lrnn_spmm_multiply(const lrnn_spmm* w, int64_t steps, const void* 
 // weights, panel by panel in order. Either output may be null.
 LRNN_API void lrnn_spmm_backward(const lrnn_spmm* w, const lrnn_spmm* transposed, int64_t steps, const void* grad_y,
                                  const void* x, void* grad_x, void* grad_values, void* scratch);
-
-// Runs `count` fused multiply-adds per lane in registers, the limit of such kernels, and returns the floating-point
-// operations that were done; `sink` is written so that they are not left out.
-LRNN_API int64_t lrnn_spmm_peak(int64_t count, float* sink);
-
-// The benchmark's baseline (baseline_xnnpack.cpp): y (rows, count) = W x (cols, count) + bias, count a multiple of 32; the
-// weights of all rows in one run, how many each row has, and for each the bytes from the row of x of the weight before
-// it (for the first: from x).
-LRNN_API void lrnn_spmm_baseline_xnnpack(int64_t rows, int64_t count, const int32_t* row_nonzeros,
-                                         const int32_t* row_offsets, const float* values, const float* bias,
-                                         const float* x, float* y);

@@ -9,7 +9,6 @@ struct SpmmKernels {
     void (*multiply)(const lrnn_spmm&, int64_t steps, const void* x, const void* bias, void* y, void* scratch);
     void (*backward)(const lrnn_spmm&, const lrnn_spmm& transposed, int64_t steps, const void* grad_y, const void* x,
                      void* grad_x, void* grad_values, void* scratch);
-    int64_t (*peak)(int64_t count, float* sink);
 };
 
 inline constexpr int kPanelBytes = 256;  // of one column of a full panel: 64 float, 32 double

@@ -5,7 +5,7 @@
 //   quads(p, n)  vector of the quads at p, p + n, p + 2n, ...
 //   transpose    of four vectors, quad by quad
 //   fold         the sum of a vector's quads
-// Files of an ISA include nothing of the standard library (see matvec_kernels.h).
+// Files of an ISA include nothing of the standard library (see core/matvec/kernels.h).
 #pragma once
 
 #include "core/spmm/spmm_isa.h"
@@ -322,21 +322,7 @@ void backward(const lrnn_spmm& w, const lrnn_spmm& transposed, int64_t steps, co
 }
 
 template <class Isa>
-int64_t peak(int64_t count, float* sink) {
-    using Vector = typename Isa::Vector;
-    constexpr int chains = 12;  // latency four, two per cycle at most
-    Vector sum[chains];
-    for (int i = 0; i < chains; ++i) sum[i] = Vector{} + static_cast<float>(i);
-    const Vector factor = Vector{} + 0.5f, term = Vector{} + *sink;
-    for (int64_t n = 0; n < count; ++n)
-        for (int i = 0; i < chains; ++i) sum[i] = sum[i] * factor + term;
-    for (int i = 1; i < chains; ++i) sum[0] += sum[i];
-    *sink = sum[0][0];
-    return count * chains * Isa::lanes * 2;
-}
-
-template <class Isa>
-constexpr SpmmKernels spmm_kernels{multiply<Isa>, backward<Isa>, peak<Isa>};
+constexpr SpmmKernels spmm_kernels{multiply<Isa>, backward<Isa>};
 
 }  // namespace
 }  // namespace lrnn

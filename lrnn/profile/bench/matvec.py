@@ -7,14 +7,12 @@ scaling of the sums. The floor is a plain read of the packed bytes, measured in 
 
 from __future__ import annotations
 
-import ctypes
 import statistics
 
 import numpy as np
 import torch
 
 from lrnn.engine.packed import PRECISIONS, PackedMatrix, read_seconds
-from lrnn.ops.libraries import core_library
 from lrnn.profile.bench.timing import torch_threads
 
 _CHUNK = 3e-4  # seconds of one timed run
@@ -43,19 +41,10 @@ def run(
         return {
             "bench": "matvec",
             "sparsity": sparsity,
-            "isa": _isa(),
+            "isa": PackedMatrix(np.zeros((1, 1), np.float32)).isa,
             "torch": torch.__version__,
             "sizes": {str(n): _measure(n, sparsity, rounds, seed) for n in sizes},
         }
-
-
-def _isa() -> str:
-    path, reason = core_library()
-    if path is None:
-        raise RuntimeError(f"packed matrices are not available: {reason}")
-    name = ctypes.CDLL(str(path)).lrnn_isa
-    name.restype = ctypes.c_char_p
-    return name().decode()
 
 
 def _measure(n: int, sparsity: float, rounds: int, seed: int) -> list[dict]:
