@@ -147,6 +147,23 @@ def test_node(isa, kind, n):
     check(one_node(NODES[kind](rng, n), n), frames, 2e-6)
 
 
+@pytest.mark.parametrize("n", [2, 16, 30, 258])
+@pytest.mark.parametrize("kind", NODES)
+def test_node_in_tiles(isa, kind, n):
+    """150 frames: two tiles and a part of one; the state stands where the last frame left it."""
+    rng = np.random.default_rng(n)
+    frames = f32(rng, 150, n, scale=4)
+    frames[77, :2] = 0, 1
+    program = one_node(NODES[kind](rng, n), n)
+    streams = program.stream("numpy"), native.NativeStream(program, native.NativeEngine(program, "tiles"))
+    for part in (frames[:149], frames[149:]):
+        expected, found = (stream.run(part) for stream in streams)
+        scale = max(1, np.abs(expected).max())
+        assert np.abs(found - expected).max() <= 3e-6 * scale
+    for name, value in streams[0].state.items():
+        assert np.abs(streams[1].state[name] - value).max() <= 3e-6 * max(1, np.abs(value).max())
+
+
 def test_every_node_is_tested():
     assert {*NODES, "linear"} == set(nodes.NODES)
 
@@ -169,7 +186,9 @@ def test_tables_over_their_whole_range(isa, kind):
 @needs_core
 def test_every_model(relu, glu, norm, prenorm, head, density):
     program = lrnn.compile(model(density=density, relu=relu, glu=glu, norm=norm, prenorm=prenorm, head=head))
-    check(program, f32(np.random.default_rng(1), 12, 7))
+    frames = f32(np.random.default_rng(1), 70, 7)
+    check(program, frames[:12])
+    check(program, frames, format="tiles")
 
 
 @settings(max_examples=25, deadline=None)
@@ -200,7 +219,9 @@ def test_random_graphs(data):
         widths[f"v{i}"] = n
         made.append(node)
     output = data.draw(st.sampled_from(list(widths)))
-    check(Program("x", widths["x"], tuple(made), output), f32(rng, 3, widths["x"], scale=0.5))
+    program = Program("x", widths["x"], tuple(made), output)
+    check(program, f32(rng, 3, widths["x"], scale=0.5))
+    check(program, f32(rng, 66, widths["x"], scale=0.5), format="tiles")
 
 
 @needs_core
@@ -231,6 +252,35 @@ def test_any_cutting_of_time(engine, cuts, single):
         stream.reset()
         parts = [stream.step(frame)[None] for frame in frames]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5, rtol=1e-5)
+
+
+@needs_core
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, 200), max_size=4))
+def test_chunks_go_through_tiles(cuts):
+    """Whichever frames go through tiles and whichever one by one: the same outputs, the same state."""
+    program = lrnn.compile(model(density=0.3))
+    frames = f32(np.random.default_rng(0), 200, 7)
+    one_by_one = native.NativeStream(program, native.NativeEngine.of(program))
+    expected, stream = one_by_one.run(frames), program.stream()
+    found = [stream.run(frames[a:b]) for a, b in pairwise([0, *sorted(cuts), 200])]
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-5, rtol=1e-5)
+    for name, value in one_by_one.state.items():
+        np.testing.assert_allclose(stream.state[name], value, atol=1e-5, rtol=1e-5)
+
+
+@needs_core
+@pytest.mark.parametrize("at", [3, 70, 129])
+def test_a_refused_chunk_leaves_the_state(at):
+    """A number that is not finite, in a tile or in the frames after the last one."""
+    stream = lrnn.compile(model()).stream()
+    frames = f32(np.random.default_rng(0), 130, 7)
+    stream.run(frames)
+    before = stream.state
+    frames[at, 2] = np.nan
+    with pytest.raises(ValueError, match=r"^frames has NaN or infinite"):
+        stream.run(frames)
+    assert all(np.array_equal(stream.state[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -408,7 +458,7 @@ def test_formats_follow_density():
     assert auto.kernels()["b"] != "dense"
     assert auto.bytes()["a"] >= full.nbytes > 2 * auto.bytes()["b"]
     assert set(native.NativeEngine(program, "dense").kernels().values()) == {"dense"}
-    with pytest.raises(ValueError, match=r"^format is 'csr', expected one of auto, dense, sparse"):
+    with pytest.raises(ValueError, match=r"^format is 'csr', expected one of auto, dense, sparse, tiles"):
         native.NativeEngine(program, "csr")
 
 

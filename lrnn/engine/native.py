@@ -15,10 +15,16 @@ from lrnn.engine.stream import Stream, checked_state, real_array
 from lrnn.program import nodes as op
 from lrnn.program.program import Program
 
-FORMATS = {"auto": 0, "dense": 1, "sparse": 2}
+FORMATS = {"auto": 0, "dense": 1, "sparse": 2, "tiles": 3}
+_TILE = 64  # frames that an engine of tiles takes at a time
+_WORTH_A_TILE = (
+    16  # frames that take single steps as long as a tile: 64 frames cost it what 10 to 15 do there
+)
 _FLOAT32 = np.dtype(np.float32)
 _NOT_FINITE = -3
-_engines: weakref.WeakKeyDictionary[Program, dict[str, NativeEngine]] = weakref.WeakKeyDictionary()
+_engines: weakref.WeakKeyDictionary[Program, dict[tuple[str, str], NativeEngine]] = (
+    weakref.WeakKeyDictionary()
+)
 
 _SIGNATURES = {
     "lrnn_isa": (c_char_p,),
@@ -117,7 +123,8 @@ class NativeEngine:
     Args:
         program: what to run. The engine keeps no reference to it.
         format: "auto" stores each matrix in the way that should be faster at its density; "dense" and
-            "sparse" force one way, to compare them.
+            "sparse" force one way, to compare them. "tiles" is for chunks: it takes 64 frames at a time, a
+            fraction of the time per frame, but for a single frame as long as for all.
 
     Attributes:
         isa: the instruction set its kernels use: "avx512vnni", "avx512", "avx2", "neon" or "scalar".
@@ -143,24 +150,51 @@ class NativeEngine:
         del self._ids[program.input]
 
     @classmethod
-    def of(cls, program: Program) -> NativeEngine:
+    def of(cls, program: Program, format: str = "auto") -> NativeEngine:
         """The engine that all streams of `program` share, built on first use and freed with the program."""
         engines = _engines.setdefault(program, {})
-        isa = _core().lrnn_isa().decode()
-        if isa not in engines:
-            engines[isa] = cls(program)
-        return engines[isa]
+        key = _core().lrnn_isa().decode(), format
+        if key not in engines:
+            engines[key] = cls(program, format)
+        return engines[key]
 
     def bytes(self) -> dict[str, int]:
         """Bytes of each node's tensors as stored, indices and padding included, by node name."""
         return {name: self._core.lrnn_engine_bytes(self._handle, i) for name, i in self._ids.items()}
 
     def kernels(self) -> dict[str, str]:
-        """How each matrix is stored, by node name: "dense", "windows" or "csr"."""
+        """How each matrix is stored, by node name: "dense", "windows", "csr" or "tiles"."""
         kernels = {
             name: self._core.lrnn_engine_kernel(self._handle, i).decode() for name, i in self._ids.items()
         }
         return {name: kernel for name, kernel in kernels.items() if kernel}
+
+
+class _CoreStream:
+    """A stream of the C interface: owns its memory, and moves arrays across."""
+
+    def __init__(self, engine: NativeEngine):
+        core = _core()
+        self.handle = core.lrnn_stream_new(engine._handle)
+        if self.handle is None:
+            raise MemoryError("no memory for a native stream")
+        weakref.finalize(self, core.lrnn_stream_free, self.handle)
+        self._engine = engine
+        self._state_width = core.lrnn_engine_state_width(engine._handle)
+
+    def run(self, x: np.ndarray, y: np.ndarray) -> None:
+        if _core().lrnn_stream_run(self.handle, len(x), x.ctypes.data, y.ctypes.data) == _NOT_FINITE:
+            raise ValueError("frames has NaN or infinite values, expected finite ones")
+
+    @property
+    def state(self) -> np.ndarray:
+        flat = np.empty(self._state_width, np.float32)
+        _core().lrnn_stream_get_state(self.handle, flat.ctypes.data)
+        return flat
+
+    @state.setter
+    def state(self, flat: np.ndarray) -> None:
+        _core().lrnn_stream_set_state(self.handle, flat.ctypes.data)
 
 
 class NativeStream(Stream):
@@ -168,24 +202,26 @@ class NativeStream(Stream):
 
     Args:
         program: what to run.
-        engine: the packed weights, to share or to choose their format; None is `NativeEngine.of(program)`.
+        engine: the packed weights, to share or to choose their format; None is `NativeEngine.of(program)` and,
+            from the first chunk of 16 frames or more, also the program's engine of tiles.
     """
 
     def __init__(self, program: Program, engine: NativeEngine | None = None):
         super().__init__(program)
         self.engine = engine if engine is not None else NativeEngine.of(program)
-        core = _core()
-        handle = core.lrnn_stream_new(self.engine._handle)
-        if handle is None:
-            raise MemoryError("no memory for a native stream")
-        weakref.finalize(self, core.lrnn_stream_free, handle)
-        self._handle = handle
+        self._frames = _CoreStream(self.engine)
+        self._takes_tiles = engine is None
+        self._tiles: _CoreStream | None = None  # its state matters within `run` only
         self._in = np.zeros(self.frames_in, np.float32)
         self._out = np.zeros(self.frames_out, np.float32)
         self._in_shape = self._in.shape
         # Bound once: looking up pointers of arrays costs more than a small network's step.
-        pointers = (c_void_p(handle), c_void_p(self._in.ctypes.data), c_void_p(self._out.ctypes.data))
-        self._step = functools.partial(core.lrnn_stream_step, *pointers)
+        pointers = (
+            c_void_p(self._frames.handle),
+            c_void_p(self._in.ctypes.data),
+            c_void_p(self._out.ctypes.data),
+        )
+        self._step = functools.partial(_core().lrnn_stream_step, *pointers)
 
     def step(self, frame) -> np.ndarray:
         """See Stream.step."""
@@ -200,21 +236,34 @@ class NativeStream(Stream):
         """See Stream.run."""
         x = real_array(frames, "frames", (None, self.frames_in))
         y = np.empty((len(x), self.frames_out), np.float32)
-        status = _core().lrnn_stream_run(self._handle, len(x), x.ctypes.data, y.ctypes.data)
-        if status == _NOT_FINITE:
-            raise ValueError("frames has NaN or infinite values, expected finite ones")
+        tiled = _frames_in_tiles(len(x)) if self._takes_tiles else 0
+        if not tiled:
+            self._frames.run(x, y)
+            return y
+        before = self._frames.state
+        self._frames.state = self._run_tiles(x[:tiled], y[:tiled], before)
+        try:
+            self._frames.run(x[tiled:], y[tiled:])
+        except ValueError:
+            self._frames.state = before
+            raise
         return y
+
+    def _run_tiles(self, x: np.ndarray, y: np.ndarray, state: np.ndarray) -> np.ndarray:
+        if self._tiles is None:
+            self._tiles = _CoreStream(NativeEngine.of(self.program, "tiles"))
+        self._tiles.state = state
+        self._tiles.run(x, y)
+        return self._tiles.state
 
     def reset(self) -> None:
         """See Stream.reset."""
-        _core().lrnn_stream_reset(self._handle)
+        _core().lrnn_stream_reset(self._frames.handle)
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """See Stream.state."""
-        widths = self.program.state_widths
-        flat = np.empty(sum(widths.values()), np.float32)
-        _core().lrnn_stream_get_state(self._handle, flat.ctypes.data)
+        flat, widths = self._frames.state, self.program.state_widths
         ends = np.cumsum(list(widths.values()), dtype=int)
         return {
             name: flat[end - width : end].copy()
@@ -224,8 +273,7 @@ class NativeStream(Stream):
     @state.setter
     def state(self, value: dict[str, np.ndarray]) -> None:
         arrays = list(checked_state(self.program, value).values())
-        flat = np.concatenate(arrays) if arrays else np.empty(0, np.float32)
-        _core().lrnn_stream_set_state(self._handle, flat.ctypes.data)
+        self._frames.state = np.concatenate(arrays) if arrays else np.empty(0, np.float32)
 
     def profile(self, repeats: int = 100) -> dict[str, float]:
         """Seconds per frame of each node, by name, on the values of the last frame.
@@ -240,6 +288,12 @@ class NativeStream(Stream):
         if repeats < 1:
             raise ValueError(f"repeats is {repeats}, expected at least 1")
         seconds = np.zeros(1 + len(self.program.nodes), np.float64)
-        if _core().lrnn_stream_profile(self._handle, repeats, seconds.ctypes.data) < 0:
+        if _core().lrnn_stream_profile(self._frames.handle, repeats, seconds.ctypes.data) < 0:
             raise MemoryError("no memory for a copy of the stream")
         return {node.name: float(seconds[i + 1]) for i, node in enumerate(self.program.nodes)}
+
+
+def _frames_in_tiles(frames: int) -> int:
+    """How many of a chunk's frames go through tiles; too few to fill another one go one by one."""
+    rest = frames % _TILE
+    return frames if rest >= _WORTH_A_TILE else frames - rest

@@ -1,5 +1,5 @@
 // Everything in a frame that is no matrix, for one ISA. What each writes to `out`, in terms of the Operation's fields;
-// all may write where they read (out == in, out == other).
+// all may write where they read (out == in, out == other). `frames` is 1, save in a tile (tile.h).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace lrnn {
 
 struct Elementwise {
-    using Run = void (*)(const Operation&, float* base) noexcept;
+    using Run = void (*)(const Operation&, float* base, std::int32_t frames) noexcept;
     Run clear;        // 0
     Run load;         // a
     Run copy;         // in

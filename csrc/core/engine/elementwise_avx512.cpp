@@ -1,7 +1,8 @@
-#include "core/engine/elementwise_loops.h"
+#include "core/engine/tile_loops.h"
 
 namespace lrnn {
 
 const Elementwise elementwise_avx512 = kElementwise;
+const TileLoops tile_loops_avx512 = kTileLoops;
 
 }  // namespace lrnn

@@ -73,36 +73,36 @@ inline Vector exponential(Vector x) {
 
 inline Vector logistic(Vector x) { return 1.0f / (1.0f + exponential(-x)); }
 
-void clear(const Operation& op, float* base) noexcept {
+void clear(const Operation& op, float* base, std::int32_t) noexcept {
     each(op, base, [](std::int32_t) { return Vector{}; });
 }
 
-void load(const Operation& op, float* base) noexcept {
+void load(const Operation& op, float* base, std::int32_t) noexcept {
     each(op, base, [&](std::int32_t i) { return at(op.a, i); });
 }
 
-void copy(const Operation& op, float* base) noexcept {
+void copy(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     each(op, base, [=](std::int32_t i) { return at(x, i); });
 }
 
-void accumulate(const Operation& op, float* base) noexcept {
+void accumulate(const Operation& op, float* base, std::int32_t) noexcept {
     const float* y = base + op.out;
     each(op, base, [&](std::int32_t i) { return at(y, i) + at(op.a, i); });
 }
 
-void scatter(const Operation& op, float* base) noexcept {
+void scatter(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     float* y = base + op.out;
     for (std::int32_t i = 0; i < op.n; ++i) y[op.order[i]] += x[i];
 }
 
-void affine(const Operation& op, float* base) noexcept {
+void affine(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     each(op, base, [&](std::int32_t i) { return at(op.a, i) * at(x, i) + at(op.b, i); });
 }
 
-void diagonal(const Operation& op, float* base) noexcept {
+void diagonal(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     float* state = base + op.state;
     each(op, base, [&](std::int32_t i) {
@@ -111,12 +111,12 @@ void diagonal(const Operation& op, float* base) noexcept {
     });
 }
 
-void relu(const Operation& op, float* base) noexcept {
+void relu(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     each(op, base, [=](std::int32_t i) { return at(x, i) > 0.0f ? at(x, i) : Vector{}; });
 }
 
-void pair_relu(const Operation& op, float* base) noexcept {
+void pair_relu(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     const Integers first = reinterpret_cast<Integers>(Pairs{} + 0xffffffffu);  // -1 where re stands (little endian)
     each(op, base, [=](std::int32_t i) {
@@ -126,13 +126,13 @@ void pair_relu(const Operation& op, float* base) noexcept {
     });
 }
 
-void sigmoid(const Operation& op, float* base) noexcept {
+void sigmoid(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     each(op, base, [=](std::int32_t i) { return logistic(at(x, i)); });
 }
 
 // 0.5 (1 + tanh(u)) = 1 / (1 + exp(-2u)): no cancellation where u is very negative.
-void gelu(const Operation& op, float* base) noexcept {
+void gelu(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     each(op, base, [=](std::int32_t i) {
         const Vector v = at(x, i);
@@ -140,7 +140,7 @@ void gelu(const Operation& op, float* base) noexcept {
     });
 }
 
-void layer_norm(const Operation& op, float* base) noexcept {
+void layer_norm(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     const float count = static_cast<float>(op.n);
     const float mean = sum(op.n, [=](std::int32_t i) { return at(x, i); }) / count;
@@ -149,22 +149,22 @@ void layer_norm(const Operation& op, float* base) noexcept {
     each(op, base, [&](std::int32_t i) { return (at(x, i) - mean) * scale * at(op.a, i) + at(op.b, i); });
 }
 
-void add(const Operation& op, float* base) noexcept {
+void add(const Operation& op, float* base, std::int32_t) noexcept {
     const float *x = base + op.in, *other = base + op.other;
     each(op, base, [=](std::int32_t i) { return at(x, i) + at(other, i); });
 }
 
-void product(const Operation& op, float* base) noexcept {
+void product(const Operation& op, float* base, std::int32_t) noexcept {
     const float *x = base + op.in, *other = base + op.other;
     each(op, base, [=](std::int32_t i) { return at(x, i) * at(other, i); });
 }
 
-void gate(const Operation& op, float* base) noexcept {
+void gate(const Operation& op, float* base, std::int32_t) noexcept {
     const float *x = base + op.in, *other = base + op.other;
     each(op, base, [=](std::int32_t i) { return at(x, i) * logistic(at(other, i)); });
 }
 
-void round(const Operation& op, float* base) noexcept {
+void round(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     const float scale = op.scalar, back = 1.0f / op.scalar;  // powers of two: exact
     each(op, base, [=](std::int32_t i) {
@@ -174,7 +174,7 @@ void round(const Operation& op, float* base) noexcept {
     });
 }
 
-void mean_pool(const Operation& op, float* base) noexcept {
+void mean_pool(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     float* total = base + op.state;
     const float count = total[op.n] + 1.0f;
@@ -183,7 +183,7 @@ void mean_pool(const Operation& op, float* base) noexcept {
     total[op.n] = count;
 }
 
-void log_softmax(const Operation& op, float* base) noexcept {
+void log_softmax(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     float top = x[0];
     for (std::int32_t i = 1; i < op.n; ++i) top = x[i] > top ? x[i] : top;

@@ -12,18 +12,20 @@
 #include "core/engine/graph.h"
 #include "core/isa.h"
 #include "core/engine/plan.h"
+#include "core/engine/tile_weights.h"
 
 using namespace lrnn;
 
 struct lrnn_engine {
     Isa isa;
-    Format format;
+    std::int32_t format;  // lrnn_format
     Graph graph;
     Plan plan;
     bool finished = false;
     std::int32_t output = kNone;
     std::int32_t status = LRNN_OK;  // the first error
     std::string error;
+    bool tiled() const { return format == LRNN_FORMAT_TILES; }
 };
 
 // The head of one allocation; the numbers of the plan follow it.
@@ -122,8 +124,18 @@ void run_frame(lrnn_stream* stream, const float* in, float* out) noexcept {
     const lrnn_engine& engine = *stream->engine;
     float* base = stream->base();
     std::memcpy(base + engine.plan.input, in, sizeof(float) * engine.graph[0].width);
-    for (const Operation& op : engine.plan.operations) op.run(op, base);
+    for (const Operation& op : engine.plan.operations) op.run(op, base, 1);
     std::memcpy(out, base + engine.plan.output, sizeof(float) * engine.graph[engine.output].width);
+}
+
+// Up to kTileFrames frames.
+void run_tile(lrnn_stream* stream, std::int32_t frames, const float* in, float* out) noexcept {
+    const lrnn_engine& engine = *stream->engine;
+    const TileLoops& loops = tile_loops(engine.isa);
+    float* base = stream->base();
+    loops.pack(in, engine.graph[0].width, frames, base + engine.plan.input);
+    for (const Operation& op : engine.plan.operations) op.run(op, base, frames);
+    loops.unpack(base + engine.plan.output, engine.graph[engine.output].width, frames, out);
 }
 
 }  // namespace
@@ -133,9 +145,9 @@ lrnn_engine* lrnn_engine_new(std::int32_t input_width, std::int32_t format) {
     if (engine == nullptr) return nullptr;
     guarded(engine, [&] {
         engine->isa = active_isa();
-        if (format < LRNN_FORMAT_AUTO || format > LRNN_FORMAT_SPARSE)
-            refuse("format is " + std::to_string(format) + ", expected 0 (auto), 1 (dense) or 2 (sparse)");
-        engine->format = static_cast<Format>(format);
+        if (format < LRNN_FORMAT_AUTO || format > LRNN_FORMAT_TILES)
+            refuse("format is " + std::to_string(format) + ", expected 0 (auto), 1 (dense), 2 (sparse) or 3 (tiles)");
+        engine->format = format;
         check_width("input_width", input_width);
         return append(engine, Node{Kind::input, input_width});
     });
@@ -156,7 +168,8 @@ std::int32_t lrnn_engine_linear(lrnn_engine* engine, std::int32_t x, std::int32_
             node.a = padded_copy(bias, rows);
         }
         node.width = rows;
-        node.matvec = pack(weight, rows, cols, engine->isa, engine->format);
+        if (engine->tiled()) node.matrix = std::make_unique<TileMatrix>(weight, rows, cols);
+        else node.matrix = pack(weight, rows, cols, engine->isa, static_cast<Format>(engine->format));
         return append(engine, std::move(node));
     });
 }
@@ -172,6 +185,10 @@ std::int32_t lrnn_engine_diagonal(lrnn_engine* engine, std::int32_t x, std::int3
         if (2 * static_cast<std::int64_t>(pairs) != node.width) refuse(found("width of x", node.width, 2LL * pairs));
         check_tensor("a", a, node.width);
         node.state_width = node.width;
+        if (engine->tiled()) {
+            node.a = tile_powers(a, pairs, tile_loops(engine->isa).lanes);
+            return append(engine, std::move(node));
+        }
         node.a = padded_copy(a, node.width);
         node.b = node.a;
         for (std::int32_t i = 0; i < node.width; i += 2) {
@@ -239,7 +256,8 @@ std::int32_t lrnn_engine_log_softmax(lrnn_engine* engine, std::int32_t x) {
 std::int32_t lrnn_engine_finish(lrnn_engine* engine, std::int32_t output) {
     return guarded(engine, [&] {
         width_of(engine, "output", output);
-        engine->plan = make_plan(engine->graph, output, elementwise(engine->isa));
+        engine->plan = engine->tiled() ? make_plan(engine->graph, output, tile_loops(engine->isa))
+                                       : make_plan(engine->graph, output, elementwise(engine->isa));
         engine->output = output;
         engine->finished = true;
         return static_cast<std::int32_t>(LRNN_OK);
@@ -262,13 +280,13 @@ std::int32_t lrnn_engine_state_width(const lrnn_engine* engine) {
 std::int64_t lrnn_engine_bytes(const lrnn_engine* engine, std::int32_t value) {
     if (value < 0 || static_cast<std::size_t>(value) >= engine->graph.size()) return 0;
     const Node& node = engine->graph[value];
-    const std::size_t matrix = node.matvec ? node.matvec->bytes() : 0;
+    const std::size_t matrix = node.matrix ? node.matrix->bytes() : 0;
     return static_cast<std::int64_t>(matrix + sizeof(float) * (node.a.size() + node.b.size()));
 }
 
 const char* lrnn_engine_kernel(const lrnn_engine* engine, std::int32_t value) {
     if (value < 0 || static_cast<std::size_t>(value) >= engine->graph.size()) return "";
-    return engine->graph[value].matvec ? engine->graph[value].matvec->name() : "";
+    return engine->graph[value].matrix ? engine->graph[value].matrix->name() : "";
 }
 
 lrnn_stream* lrnn_stream_new(const lrnn_engine* engine) {
@@ -292,7 +310,12 @@ std::int32_t lrnn_stream_run(lrnn_stream* stream, std::int64_t frames, const flo
     const std::int32_t width_in = engine.graph[0].width, width_out = engine.graph[engine.output].width;
     if (!elementwise(engine.isa).all_finite(in, frames * width_in)) return LRNN_NOT_FINITE;
     const FlushDenormals flush;
-    for (std::int64_t t = 0; t < frames; ++t) run_frame(stream, in + t * width_in, out + t * width_out);
+    for (std::int64_t t = 0; t < frames;) {
+        const std::int64_t n = engine.tiled() ? std::min<std::int64_t>(frames - t, kTileFrames) : 1;
+        if (engine.tiled()) run_tile(stream, static_cast<std::int32_t>(n), in + t * width_in, out + t * width_out);
+        else run_frame(stream, in + t * width_in, out + t * width_out);
+        t += n;
+    }
     return LRNN_OK;
 }
 
@@ -323,11 +346,12 @@ std::int32_t lrnn_stream_profile(const lrnn_stream* stream, std::int32_t repeats
     std::memcpy(copy->base(), stream->base(), sizeof(float) * static_cast<std::size_t>(engine.plan.size));
     std::fill(seconds, seconds + engine.graph.size(), 0.0);
     const FlushDenormals flush;
+    const std::int32_t frames = engine.tiled() ? kTileFrames : 1;
     for (const Operation& op : engine.plan.operations) {
         const auto start = std::chrono::steady_clock::now();
-        for (std::int32_t i = 0; i < repeats; ++i) op.run(op, copy->base());
+        for (std::int32_t i = 0; i < repeats; ++i) op.run(op, copy->base(), frames);
         const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-        seconds[op.value] += spent.count() / repeats;
+        seconds[op.value] += spent.count() / repeats / frames;
     }
     lrnn_stream_free(copy);
     return LRNN_OK;

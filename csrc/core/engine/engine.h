@@ -30,8 +30,10 @@ enum lrnn_status {
     LRNN_NOT_FINITE = -3  // NaN or infinity in an input frame; the stream is as before the call
 };
 
-// How matrices are stored: what should be faster at each one's density, or one way for all (to compare them).
-enum lrnn_format { LRNN_FORMAT_AUTO = 0, LRNN_FORMAT_DENSE = 1, LRNN_FORMAT_SPARSE = 2 };
+// How matrices are stored: what should be faster at each one's density, or one way for all (to compare them). Tiles are
+// for chunks: 64 frames at a time go through the network, at a fraction of the time per frame, but fewer, down to one, cost
+// as much as 64.
+enum lrnn_format { LRNN_FORMAT_AUTO = 0, LRNN_FORMAT_DENSE = 1, LRNN_FORMAT_SPARSE = 2, LRNN_FORMAT_TILES = 3 };
 
 // An engine of the ISA that is active now (core/isa.h). Null only when there is no memory.
 LRNN_API lrnn_engine* lrnn_engine_new(int32_t input_width, int32_t format);
@@ -81,7 +83,7 @@ LRNN_API int32_t lrnn_engine_width(const lrnn_engine* engine, int32_t value);
 LRNN_API int32_t lrnn_engine_state_width(const lrnn_engine* engine);
 // Bytes of the tensors of the node that makes `value`, as stored; 0 where it has none.
 LRNN_API int64_t lrnn_engine_bytes(const lrnn_engine* engine, int32_t value);
-// How the matrix of the node that makes `value` is stored: "dense", "windows", "csr"; "" where it has none.
+// How the matrix of the node that makes `value` is stored: "dense", "windows", "csr", "tiles"; "" where it has none.
 LRNN_API const char* lrnn_engine_kernel(const lrnn_engine* engine, int32_t value);
 
 // Streams. State starts at zero. Null when the engine is not finished or there is no memory.

@@ -35,7 +35,7 @@ struct Node {
     std::int32_t width;
     std::int32_t in = kNone, other = kNone;
     std::int32_t state_width = 0;
-    std::unique_ptr<Matvec> matvec = {};  // linear only
+    std::unique_ptr<PackedMatrix> matrix = {};  // linear only: a Matvec, in an engine of tiles a TileMatrix
     AlignedVector<float> a = {}, b = {};    // padded parameters, as the Elementwise loop wants them; empty where there are none
     float scalar = 0.0f;
 };

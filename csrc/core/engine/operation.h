@@ -5,14 +5,15 @@
 
 namespace lrnn {
 
-class Matvec;
+class PackedMatrix;
 
 // Runs on a stream's memory: `base` is where it starts, and in, other, out and state are offsets from there in numbers of
-// four bytes, each a multiple of 16. Vectors have room for a multiple of 32 numbers, and so have the parameters a and b.
-// Numbers are float32 now; an integer engine differs in its `run` functions only.
+// four bytes, each a multiple of 16. A value is a vector with room for a multiple of 32 numbers, as the parameters a and b
+// have, or a tile (tile.h), of which the first `frames` frames are real. Numbers are float32 now; an integer engine differs
+// in its `run` functions only.
 struct Operation {
-    void (*run)(const Operation&, float* base) noexcept;
-    const Matvec* matvec;
+    void (*run)(const Operation&, float* base, std::int32_t frames) noexcept;
+    const PackedMatrix* matrix;
     const float* a;
     const float* b;
     const std::int32_t* order;

@@ -4,6 +4,8 @@
 #include <map>
 #include <stdexcept>
 
+#include "core/engine/tile_weights.h"
+
 namespace lrnn {
 namespace {
 
@@ -58,10 +60,10 @@ std::vector<Step> fuse(const Graph& graph, std::int32_t output) {
     return kept;
 }
 
-// Memory for values: what is no longer read makes room for what comes.
+// Memory for values of `frames` frames: what is no longer read makes room for what comes.
 class Buffers {
 public:
-    explicit Buffers(std::uint64_t start) : end_(start) {}
+    Buffers(std::uint64_t start, std::int32_t frames) : frames_(frames), end_(start) {}
 
     std::uint32_t take(std::int32_t width) {
         const std::int64_t room = room_for(width);
@@ -79,7 +81,8 @@ public:
     std::uint64_t end() const { return end_; }
 
 private:
-    static std::int64_t room_for(std::int32_t width) { return padded(width > 0 ? width : 1); }
+    std::int64_t room_for(std::int32_t width) const { return padded(std::int64_t{width > 0 ? width : 1} * frames_); }
+    std::int32_t frames_;
     std::uint64_t end_;
     std::multimap<std::int64_t, std::uint32_t> free_;
 };
@@ -104,9 +107,26 @@ Elementwise::Run loop_of(const Step& step, Kind kind, const Elementwise& loops) 
     return nullptr;
 }
 
-void multiply(const Operation& op, float* base) noexcept { op.matvec->multiply_add(base + op.in, base + op.out); }
+void multiply(const Operation& op, float* base, std::int32_t) noexcept {
+    static_cast<const Matvec*>(op.matrix)->multiply_add(base + op.in, base + op.out);
+}
 
-// The operations of a product: out = other or zeros, out += bias, out += W in. Rows that the matrix keeps in another
+void multiply_tile(const Operation& op, float* base, std::int32_t) noexcept {
+    static_cast<const TileMatrix*>(op.matrix)->multiply(base + op.in, nullptr, op.a, base + op.out);
+}
+
+void multiply_add_tile(const Operation& op, float* base, std::int32_t) noexcept {
+    static_cast<const TileMatrix*>(op.matrix)->multiply(base + op.in, base + op.other, op.a, base + op.out);
+}
+
+void emit_tile_product(const Step& step, const Node& linear, Operation op, Plan& plan) {
+    op.run = step.other == kNone ? multiply_tile : multiply_add_tile;
+    op.a = linear.a.empty() ? nullptr : linear.a.data();
+    op.matrix = linear.matrix.get();
+    plan.operations.push_back(op);
+}
+
+// The operations of a product with one frame: out = other or zeros, out += bias, out += W in. Rows that the matrix keeps in another
 // order are multiplied into memory of their own and added from there to where they belong.
 void emit_product(const Step& step, const Node& linear, Operation op, const Elementwise& loops, Buffers& values,
                   Plan& plan) {
@@ -117,14 +137,14 @@ void emit_product(const Step& step, const Node& linear, Operation op, const Elem
         plan.operations.back().in = in;
     };
     op.a = linear.a.data();
-    op.matvec = linear.matvec.get();
+    op.matrix = linear.matrix.get();
     if (step.other == kNone) {
         emit(bias ? loops.load : loops.clear, op.in);
     } else {
         if (op.out != op.other) emit(loops.copy, op.other);
         if (bias) emit(loops.accumulate, op.in);
     }
-    const std::span<const std::int32_t> order = linear.matvec->order();
+    const std::span<const std::int32_t> order = static_cast<const Matvec*>(linear.matrix.get())->order();
     if (order.empty()) {
         emit(multiply, op.in);
         return;
@@ -141,12 +161,11 @@ void emit_product(const Step& step, const Node& linear, Operation op, const Elem
     values.give(scratch, op.n);
 }
 
-}  // namespace
-
-Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops) {
+// `frames` is 1 or kTileFrames.
+Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops, std::int32_t frames) {
     Plan plan{};
     std::vector<std::uint32_t> state_of(graph.size(), 0), offset(graph.size(), 0);
-    Buffers states(0);
+    Buffers states(0, 1);
     for (std::size_t i = 0; i < graph.size(); ++i)
         if (graph[i].state_width > 0) {
             state_of[i] = states.take(graph[i].state_width);
@@ -160,7 +179,7 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
             if (value != kNone) last_use[value] = s;
     last_use[output] = steps.size();
 
-    Buffers values(states.end());
+    Buffers values(states.end(), frames);
     plan.input = offset[0] = values.take(graph[0].width);
     for (std::size_t s = 0; s < steps.size(); ++s) {
         const Step& step = steps[s];
@@ -184,7 +203,9 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
         op.state = state_of[step.node];
         op.n = node.width;
         op.value = step.node;
-        if (product) {
+        if (product && frames > 1) {
+            emit_tile_product(step, graph[step.matrix], op, plan);
+        } else if (product) {
             emit_product(step, graph[step.matrix], op, loops, values, plan);
         } else {
             op.run = loop_of(step, node.kind, loops);
@@ -204,6 +225,16 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
     plan.output = offset[output];
     plan.size = values.end();
     return plan;
+}
+
+}  // namespace
+
+Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops) {
+    return make_plan(graph, output, loops, 1);
+}
+
+Plan make_plan(const Graph& graph, std::int32_t output, const TileLoops& loops) {
+    return make_plan(graph, output, loops.loops, kTileFrames);
 }
 
 }  // namespace lrnn

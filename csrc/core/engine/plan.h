@@ -7,6 +7,7 @@
 #include "core/engine/elementwise.h"
 #include "core/engine/graph.h"
 #include "core/engine/operation.h"
+#include "core/engine/tile.h"
 
 namespace lrnn {
 
@@ -22,7 +23,9 @@ struct Plan {
     std::uint64_t size;
 };
 
+// For single frames, or for tiles, of a graph whose matrices are packed for that. States stand at the same offsets in both.
 // Throws std::length_error where a stream would need more memory than offsets can tell.
 Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops);
+Plan make_plan(const Graph& graph, std::int32_t output, const TileLoops& loops);
 
 }  // namespace lrnn

@@ -36,6 +36,10 @@ void lrnn_spmm_multiply(const lrnn_spmm* w, int64_t steps, const void* x, const 
     lrnn::kernels().multiply(*w, steps, x, bias, y, scratch);
 }
 
+void lrnn_spmm_tile(const lrnn_spmm* w, const float* x, const float* start, const float* bias, float* y) {
+    lrnn::kernels().tile(*w, x, start, bias, y);
+}
+
 void lrnn_spmm_backward(const lrnn_spmm* w, const lrnn_spmm* transposed, int64_t steps, const void* grad_y,
                         const void* x, void* grad_x, void* grad_values, void* scratch) {
     lrnn::kernels().backward(*w, *transposed, steps, grad_y, x, grad_x, grad_values, scratch);

@@ -33,6 +33,10 @@ LRNN_API int64_t lrnn_spmm_scratch(const lrnn_spmm* w);
 LRNN_API void lrnn_spmm_multiply(const lrnn_spmm* w, int64_t steps, const void* x, const void* bias, void* y,
                                  void* scratch);
 
+// The same on a full panel of floats that the caller keeps transposed: y (rows, panel) = W x + start + bias, for x (cols,
+// panel), start (rows, panel, or null; may be y) and bias (rows, or null). All but bias are aligned to 64 bytes.
+LRNN_API void lrnn_spmm_tile(const lrnn_spmm* w, const float* x, const float* start, const float* bias, float* y);
+
 // grad_x (steps, cols) = grad_y (steps, rows) W, where `transposed` is W^T; and grad_values += grad_y^T x where W has
 // weights, panel by panel in order. Either output may be null.
 LRNN_API void lrnn_spmm_backward(const lrnn_spmm* w, const lrnn_spmm* transposed, int64_t steps, const void* grad_y,

@@ -7,6 +7,7 @@ namespace lrnn {
 
 struct SpmmKernels {
     void (*multiply)(const lrnn_spmm&, int64_t steps, const void* x, const void* bias, void* y, void* scratch);
+    void (*tile)(const lrnn_spmm&, const float* x, const float* start, const float* bias, float* y);
     void (*backward)(const lrnn_spmm&, const lrnn_spmm& transposed, int64_t steps, const void* grad_y, const void* x,
                      void* grad_x, void* grad_values, void* scratch);
 };

@@ -119,9 +119,9 @@ struct FourColumns {
     }
 };
 
-// y panel (rows, W) = W x panel (cols, W) + bias.
+// y panel (rows, W) = W x panel (cols, W) + bias + start, a panel of sums that may be y.
 template <class Isa, class T, class Index, int W>
-[[gnu::noinline]] void multiply_panel(const lrnn_spmm& w, const T* x, const T* bias, T* y) {
+[[gnu::noinline]] void multiply_panel(const lrnn_spmm& w, const T* x, const T* start, const T* bias, T* y) {
     using S = Shape<Isa, T, W>;
     using Vector = typename S::Vector;
     const auto* columns = static_cast<const Index*>(w.columns);
@@ -136,8 +136,11 @@ template <class Isa, class T, class Index, int W>
                 const int offset = pass * S::count * S::lanes;
                 auto* out = reinterpret_cast<Vector*>(y + r * W + offset);
                 Vector sum[S::count];
-                const Vector start = (bias ? bias[r] : T{0}) - Vector{};
-                for (int i = 0; i < S::count; ++i) sum[i] = b == 0 ? start : out[i];
+                for (int i = 0; i < S::count; ++i) sum[i] = (bias && b == 0 ? bias[r] : T{0}) - Vector{};
+                if (const T* before = b == 0 ? start : y) {
+                    const auto* from = reinterpret_cast<const Vector*>(before + r * W + offset);
+                    for (int i = 0; i < S::count; ++i) sum[i] += from[i];
+                }
                 const auto add = [&](int64_t column, Vector value) {
                     const auto* in = reinterpret_cast<const Vector*>(x + column * W + offset);
                     for (int i = 0; i < S::count; ++i) sum[i] += value * in[i];
@@ -273,7 +276,7 @@ void multiply_all(const lrnn_spmm& w, int64_t steps, const T* x, const T* bias, 
     over_panels<T>(steps, [&]<int W>(int64_t t, int64_t n) {
         T *panel = scratch, *result = scratch + w.cols * W;
         pack<Isa>(x + t * w.cols, n, w.cols, panel, W);
-        multiply_panel<Isa, T, Index, W>(w, panel, bias, result);
+        multiply_panel<Isa, T, Index, W>(w, panel, nullptr, bias, result);
         transpose<Isa>(result, W, y + t * w.rows, w.rows, w.rows, n);
     });
 }
@@ -289,7 +292,7 @@ void backward_all(const lrnn_spmm& w, const lrnn_spmm& transposed, int64_t steps
             sample_panel<Isa, T, Index, W>(w, g, panel, grad_values);
         }
         if (grad_x != nullptr) {
-            multiply_panel<Isa, T, Index, W>(transposed, g, static_cast<const T*>(nullptr), panel);
+            multiply_panel<Isa, T, Index, W>(transposed, g, nullptr, nullptr, panel);
             transpose<Isa>(panel, W, grad_x + t * w.cols, w.cols, w.cols, n);
         }
     });
@@ -313,6 +316,13 @@ void multiply(const lrnn_spmm& w, int64_t steps, const void* x, const void* bias
 }
 
 template <class Isa>
+void tile(const lrnn_spmm& w, const float* x, const float* start, const float* bias, float* y) {
+    constexpr int width = kPanelBytes / int{sizeof(float)};
+    w.wide_columns ? multiply_panel<Isa, float, int32_t, width>(w, x, start, bias, y)
+                   : multiply_panel<Isa, float, int16_t, width>(w, x, start, bias, y);
+}
+
+template <class Isa>
 void backward(const lrnn_spmm& w, const lrnn_spmm& transposed, int64_t steps, const void* grad_y, const void* x,
               void* grad_x, void* grad_values, void* scratch) {
     with_types(w, [&]<class T, class Index>() {
@@ -322,7 +332,7 @@ void backward(const lrnn_spmm& w, const lrnn_spmm& transposed, int64_t steps, co
 }
 
 template <class Isa>
-constexpr SpmmKernels spmm_kernels{multiply<Isa>, backward<Isa>};
+constexpr SpmmKernels spmm_kernels{multiply<Isa>, tile<Isa>, backward<Isa>};
 
 }  // namespace
 }  // namespace lrnn
