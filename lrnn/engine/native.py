@@ -202,8 +202,8 @@ class NativeStream(Stream):
 
     Args:
         program: what to run.
-        engine: the packed weights, to share or to choose their format; None is `NativeEngine.of(program)` and,
-            from the first chunk of 16 frames or more, also the program's engine of tiles.
+        engine: the packed weights, to share or to choose their format; None is `NativeEngine.of(program)`
+            and, from the first chunk of 16 frames or more, also the program's engine of tiles.
     """
 
     def __init__(self, program: Program, engine: NativeEngine | None = None):
