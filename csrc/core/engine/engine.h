@@ -70,6 +70,51 @@ LRNN_API int32_t lrnn_engine_mean_pool(lrnn_engine* engine, int32_t x);
 // x - log(sum(exp(x)))
 LRNN_API int32_t lrnn_engine_log_softmax(lrnn_engine* engine, int32_t x);
 
+// Nodes of integers, for programs in fixed point; lrnn/program/fixed/numpy_nodes.py says what each computes. x, x0, x1
+// are values of integers, |x| within what the caller promises. A shift of s multiplies by 2^-s and rounds; |s| <= 62.
+
+enum lrnn_rounding { LRNN_NEAREST_EVEN = 0, LRNN_NEAREST_UP = 1, LRNN_FLOOR = 2 };
+
+// How sums become a value: rounding of the shift, bits of the value, which saturates, and 32 or 64 bits that provably hold
+// the sums, what rounds them added in.
+typedef struct lrnn_finish {
+    int32_t rounding, bits, accumulator_bits;
+} lrnn_finish;
+
+// The only one that reads floats: x * 2^exponent to the nearest, halves to even, saturated.
+LRNN_API int32_t lrnn_engine_fixed_quantize(lrnn_engine* engine, int32_t x, int32_t exponent, int32_t bits);
+// The only one that makes floats: x * 2^-exponent.
+LRNN_API int32_t lrnn_engine_fixed_dequantize(lrnn_engine* engine, int32_t x, int32_t exponent);
+LRNN_API int32_t lrnn_engine_fixed_rescale(lrnn_engine* engine, int32_t x, int32_t shift, lrnn_finish finish);
+// weight (rows, cols) x + bias (rows), row r shifted by shift[r]; |x| <= x_most.
+LRNN_API int32_t lrnn_engine_fixed_linear(lrnn_engine* engine, int32_t x, int32_t rows, int32_t cols,
+                                          const int16_t* weight, const int64_t* bias, const int32_t* shift,
+                                          int64_t x_most, lrnn_finish finish);
+// scale (n) * x + bias (n), number i shifted by shift[i].
+LRNN_API int32_t lrnn_engine_fixed_affine(lrnn_engine* engine, int32_t x, int32_t n, const int16_t* scale,
+                                          const int64_t* bias, const int32_t* shift, lrnn_finish finish);
+// With D = decay (pairs, 2) and s = decay_exponent (pairs): q = D h + rest, h = within(h - floor(q 2^-s) + x shifted by
+// x_shift), rest = q mod 2^s; the value is h shifted. h has state_bits.
+LRNN_API int32_t lrnn_engine_fixed_diagonal(lrnn_engine* engine, int32_t x, int32_t pairs, const int32_t* decay,
+                                            const int32_t* decay_exponent, int32_t x_shift, int32_t state_bits,
+                                            int32_t shift, lrnn_finish finish);
+LRNN_API int32_t lrnn_engine_fixed_relu(lrnn_engine* engine, int32_t x);
+LRNN_API int32_t lrnn_engine_fixed_pair_relu(lrnn_engine* engine, int32_t x);
+// table (entries) over the range of x, which has x_bits, linear in between.
+LRNN_API int32_t lrnn_engine_fixed_table(lrnn_engine* engine, int32_t x, int32_t entries, const int32_t* table,
+                                         int32_t x_bits);
+// (x - mean) / sqrt(var + eps) * scale (n) + bias (n), the mean taken as zero where it is not `centred`.
+LRNN_API int32_t lrnn_engine_fixed_norm(lrnn_engine* engine, int32_t x, int32_t n, const int16_t* scale,
+                                        const int64_t* bias, const int32_t* shift, int64_t eps, int32_t centred,
+                                        lrnn_finish finish);
+// x0 2^left0 + x1 2^left1, shifted.
+LRNN_API int32_t lrnn_engine_fixed_add(lrnn_engine* engine, int32_t x0, int32_t x1, int32_t left0, int32_t left1,
+                                       int32_t shift, lrnn_finish finish);
+LRNN_API int32_t lrnn_engine_fixed_product(lrnn_engine* engine, int32_t x0, int32_t x1, int32_t shift,
+                                           lrnn_finish finish);
+// Mean of all frames so far, halves up.
+LRNN_API int32_t lrnn_engine_fixed_mean_pool(lrnn_engine* engine, int32_t x);
+
 // Makes the plan; nothing can be added afterwards.
 LRNN_API int32_t lrnn_engine_finish(lrnn_engine* engine, int32_t output);
 
@@ -79,7 +124,7 @@ LRNN_API int32_t lrnn_engine_finish(lrnn_engine* engine, int32_t output);
 LRNN_API const char* lrnn_engine_error(const lrnn_engine* engine);
 // Numbers in a value; -1 where there is no such value.
 LRNN_API int32_t lrnn_engine_width(const lrnn_engine* engine, int32_t value);
-// Numbers that a stream carries from frame to frame.
+// Numbers of four bytes that a stream carries from frame to frame.
 LRNN_API int32_t lrnn_engine_state_width(const lrnn_engine* engine);
 // Bytes of the tensors of the node that makes `value`, as stored; 0 where it has none.
 LRNN_API int64_t lrnn_engine_bytes(const lrnn_engine* engine, int32_t value);

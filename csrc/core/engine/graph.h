@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/aligned.h"
+#include "core/engine/fixed_node.h"
 #include "core/matvec/matvec.h"
 
 namespace lrnn {
@@ -24,8 +25,11 @@ enum class Kind {
     product,
     round,
     mean_pool,
-    log_softmax
+    log_softmax,
+    fixed  // of integers
 };
+
+enum class Numbers { floats, integers };  // of a value
 
 inline constexpr std::int32_t kNone = -1;
 
@@ -34,10 +38,12 @@ struct Node {
     Kind kind;
     std::int32_t width;
     std::int32_t in = kNone, other = kNone;
-    std::int32_t state_width = 0;
+    std::vector<std::int32_t> state = {};  // widths of what it carries from frame to frame, in numbers of four bytes
     std::unique_ptr<PackedMatrix> matrix = {};  // linear only: a Matvec, in an engine of tiles a TileMatrix
     AlignedVector<float> a = {}, b = {};    // padded parameters, as the Elementwise loop wants them; empty where there are none
     float scalar = 0.0f;
+    Numbers numbers = Numbers::floats;
+    std::unique_ptr<FixedNode> fixed = {};  // of Kind::fixed
 };
 
 using Graph = std::vector<Node>;

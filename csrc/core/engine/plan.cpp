@@ -102,7 +102,8 @@ Elementwise::Run loop_of(const Step& step, Kind kind, const Elementwise& loops) 
         case Kind::mean_pool: return loops.mean_pool;
         case Kind::log_softmax: return loops.log_softmax;
         case Kind::input:
-        case Kind::linear: break;  // no loop: input is copied by the stream, linear is `multiply`
+        case Kind::linear:
+        case Kind::fixed: break;  // no loop: input is copied by the stream, linear is `multiply`, fixed nodes know theirs
     }
     return nullptr;
 }
@@ -117,6 +118,16 @@ void multiply_tile(const Operation& op, float* base, std::int32_t) noexcept {
 
 void multiply_add_tile(const Operation& op, float* base, std::int32_t) noexcept {
     static_cast<const TileMatrix*>(op.matrix)->multiply(base + op.in, base + op.other, op.a, base + op.out);
+}
+
+void emit_fixed(const Node& node, Operation op, Buffers& values, Plan& plan) {
+    op.run = node.fixed->run;
+    op.fixed = node.fixed.get();
+    if (node.state.size() > 1) op.other = static_cast<std::uint32_t>(padded(node.state[0]));  // from its first part to the second
+    const std::int32_t scratch = node.fixed->scratch;
+    if (scratch > 0) op.other = values.take(scratch);
+    plan.operations.push_back(op);
+    if (scratch > 0) values.give(op.other, scratch);
 }
 
 void emit_tile_product(const Step& step, const Node& linear, Operation op, Plan& plan) {
@@ -166,11 +177,10 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
     Plan plan{};
     std::vector<std::uint32_t> state_of(graph.size(), 0), offset(graph.size(), 0);
     Buffers states(0, 1);
-    for (std::size_t i = 0; i < graph.size(); ++i)
-        if (graph[i].state_width > 0) {
-            state_of[i] = states.take(graph[i].state_width);
-            plan.states.push_back({state_of[i], graph[i].state_width});
-        }
+    for (std::size_t i = 0; i < graph.size(); ++i) {
+        state_of[i] = static_cast<std::uint32_t>(states.end());
+        for (std::int32_t width : graph[i].state) plan.states.push_back({states.take(width), width});
+    }
 
     const std::vector<Step> steps = fuse(graph, output);
     std::vector<std::size_t> last_use(graph.size(), 0);
@@ -203,7 +213,9 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
         op.state = state_of[step.node];
         op.n = node.width;
         op.value = step.node;
-        if (product && frames > 1) {
+        if (node.fixed) {
+            emit_fixed(node, op, values, plan);
+        } else if (product && frames > 1) {
             emit_tile_product(step, graph[step.matrix], op, plan);
         } else if (product) {
             emit_product(step, graph[step.matrix], op, loops, values, plan);

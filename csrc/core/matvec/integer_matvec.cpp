@@ -40,13 +40,12 @@ Machine machine([[maybe_unused]] Isa isa, [[maybe_unused]] Precision precision) 
     return {};
 }
 
-// Whether some x of `bits` makes a sum that an int32 cannot hold.
-bool needs_wide(const std::int8_t* weight, std::int32_t rows, std::int32_t cols, int bits) {
-    const std::int64_t largest = std::int64_t{1} << (bits - 1);
+// Whether some |x| <= x_most makes a sum that an int32 cannot hold.
+bool needs_wide(const std::int8_t* weight, std::int32_t rows, std::int32_t cols, std::int64_t x_most) {
     for (std::int32_t r = 0; r < rows; ++r, weight += cols) {
         std::int64_t sum = 0;
         for (std::int32_t c = 0; c < cols; ++c) sum += std::abs(std::int32_t{weight[c]});
-        if (sum * largest > std::numeric_limits<std::int32_t>::max()) return true;
+        if (sum * x_most > std::numeric_limits<std::int32_t>::max()) return true;
     }
     return false;
 }
@@ -179,7 +178,7 @@ std::unique_ptr<IntegerMatvec> pack_portable(const std::int8_t* weight, std::int
 }  // namespace
 
 std::unique_ptr<IntegerMatvec> pack(const std::int8_t* weight, std::int32_t rows, std::int32_t cols, Isa isa,
-                                    Format format, Precision precision) {
+                                    Format format, Precision precision, std::int64_t x_most) {
     const Machine m = machine(isa, precision);
     Sparse<std::int8_t> sparse = compress(weight, rows, cols);
     const std::int64_t size = static_cast<std::int64_t>(rows) * cols;
@@ -191,7 +190,7 @@ std::unique_ptr<IntegerMatvec> pack(const std::int8_t* weight, std::int32_t rows
         out = pack_portable(weight, rows, cols, std::move(sparse), format, costs);
     } else {
         const std::int64_t room = (std::max(cols, 1) + std::int64_t{127}) / 128 * 128;
-        const bool wide = needs_wide(weight, rows, cols, precision == Precision::w8a16 ? 16 : 8);
+        const bool wide = needs_wide(weight, rows, cols, x_most);
         AlignedVector<std::int32_t> init = starting_sums(weight, rows, cols, m.arithmetic->init_factor);
         if (cols <= kMostColumns) {
             WindowShape shape = m.shape;

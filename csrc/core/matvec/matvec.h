@@ -46,7 +46,7 @@ public:
     // Bytes of x in the kernel's own form; `prepare` makes it of x (cols), which needs no padding.
     virtual std::size_t form_bytes() const noexcept = 0;
     virtual void prepare(const std::int16_t* x, void* form) const noexcept = 0;
-    // y = W x: int64 where `is_wide`, else int32, which hold every sum for every x of the width.
+    // y = W x: int64 where `is_wide`, else int32, which hold every sum for every x that was promised.
     virtual void multiply(const void* form, void* y) const noexcept = 0;
     virtual bool is_wide() const noexcept = 0;
 };
@@ -58,8 +58,8 @@ enum class Precision { float32, bfloat16, w8a16, w8a8 };
 // multiplies bfloat16 also x; elsewhere the rounded weights run as float32. Throws std::bad_alloc.
 std::unique_ptr<Matvec> pack(const float* weight, std::int32_t rows, std::int32_t cols, Isa isa, Format format,
                              Precision precision = Precision::float32, bool may_permute = true);
-// precision: w8a16 or w8a8.
+// precision: w8a16 or w8a8. |x| <= x_most is what int32 sums are proved for.
 std::unique_ptr<IntegerMatvec> pack(const std::int8_t* weight, std::int32_t rows, std::int32_t cols, Isa isa,
-                                    Format format, Precision precision);
+                                    Format format, Precision precision, std::int64_t x_most);
 
 }  // namespace lrnn

@@ -116,7 +116,8 @@ lrnn_matvec* lrnn_matvec_new(std::int32_t precision, std::int32_t format, std::i
                 m->floats =
                     pack(static_cast<const float*>(weight), rows, cols, isa, how, m->precision, /*may_permute=*/false);
             else
-                m->integers = pack(static_cast<const std::int8_t*>(weight), rows, cols, isa, how, m->precision);
+                m->integers = pack(static_cast<const std::int8_t*>(weight), rows, cols, isa, how, m->precision,
+                                   m->precision == Precision::w8a16 ? 1 << 15 : 1 << 7);
             allocate(*m);
             return m.release();
         }

@@ -1,0 +1,273 @@
+// The loops behind FixedLoops, in the compiler's generic vectors; see elementwise_loops.h for the rules of such a file.
+#pragma once
+
+#if defined(__AVX2__)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own header, bug 105593
+#endif
+#include <immintrin.h>
+#endif
+
+#include "core/engine/fixed.h"
+
+namespace lrnn {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+constexpr int kHalf = kLanes / 2;
+using Narrow = std::int32_t __attribute__((vector_size(4 * kLanes), may_alias));
+using Wide = std::int64_t __attribute__((vector_size(8 * kHalf), may_alias));
+using HalfNarrow = std::int32_t __attribute__((vector_size(4 * kHalf), may_alias));
+using Floats = float __attribute__((vector_size(4 * kLanes), may_alias));
+
+// How vectors of T are read from int32 and written to them.
+template <typename T>
+struct Lanes;
+template <>
+struct Lanes<std::int32_t> {
+    using Vector = Narrow;
+    static constexpr int count = kLanes;
+    static Vector read(const std::int32_t* p) { return *reinterpret_cast<const Narrow*>(p); }
+    static void write(std::int32_t* p, Vector v) { *reinterpret_cast<Narrow*>(p) = v; }
+};
+template <>
+struct Lanes<std::int64_t> {
+    using Vector = Wide;
+    static constexpr int count = kHalf;
+    static Vector read(const std::int32_t* p) {
+        return __builtin_convertvector(*reinterpret_cast<const HalfNarrow*>(p), Wide);
+    }
+    static Vector read(const std::int64_t* p) { return *reinterpret_cast<const Wide*>(p); }
+    static void write(std::int32_t* p, Vector v) {
+        *reinterpret_cast<HalfNarrow*>(p) = __builtin_convertvector(v, HalfNarrow);
+    }
+};
+
+inline const FixedView& view(const Operation& op) { return *op.fixed; }
+inline std::int32_t* integers(float* base, std::uint32_t offset) {
+    return reinterpret_cast<std::int32_t*>(base + offset);
+}
+
+template <typename T>
+const Shift<T>& uniform(const FixedView& node) {
+    if constexpr (sizeof(T) == 4) return node.shift32;
+    else return node.shift64;
+}
+template <typename T>
+const Shift<T>& uniform_of_x(const FixedView& node) {
+    if constexpr (sizeof(T) == 4) return node.x_shift32;
+    else return node.x_shift64;
+}
+template <typename T>
+const Shifts<T>& of_each(const FixedView& node) {
+    if constexpr (sizeof(T) == 4) return node.shifts32;
+    else return node.shifts64;
+}
+template <typename T>
+const T* bias_of(const FixedView& node) {
+    if constexpr (sizeof(T) == 4) return node.bias32;
+    else return node.bias64;
+}
+
+template <typename Vector, typename T>
+inline Vector shifted(Vector v, T left, T right, T half, T even) {
+    v = v << left;
+    return (v + half + ((v >> right) & even)) >> right;
+}
+template <typename Vector, typename T>
+inline Vector shifted(Vector v, const Shift<T>& s) {
+    return shifted(v, s.left, s.right, s.half, s.even);
+}
+template <typename T>
+inline typename Lanes<T>::Vector shifted_each(typename Lanes<T>::Vector v, const Shifts<T>& s, std::int32_t i) {
+    const auto at = [i](const T* p) { return Lanes<T>::read(p + i); };
+    return shifted(v, at(s.left), at(s.right), at(s.half), at(s.even));
+}
+
+template <typename Vector>
+inline Vector within(Vector v, std::int32_t most) {
+    const Vector high = Vector{} + most;
+    v = v > high ? high : v;
+    return v < -high ? -high : v;
+}
+
+// y[i] = within(f(i)) for the numbers of op, in vectors of T.
+template <typename T, typename F>
+inline void each(const Operation& op, float* base, F f) {
+    std::int32_t* y = integers(base, op.out);
+    for (std::int32_t i = 0; i < op.n; i += Lanes<T>::count) Lanes<T>::write(y + i, within(f(i), view(op).most));
+}
+
+template <typename T>
+void rescale(const Operation& op, float* base, std::int32_t) noexcept {
+    const std::int32_t* x = integers(base, op.in);
+    const Shift<T> shift = uniform<T>(view(op));
+    each<T>(op, base, [&](std::int32_t i) { return shifted(Lanes<T>::read(x + i), shift); });
+}
+
+template <typename T>
+void affine(const Operation& op, float* base, std::int32_t) noexcept {
+    const FixedView& node = view(op);
+    const std::int32_t* x = integers(base, op.in);
+    each<T>(op, base, [&](std::int32_t i) {
+        const auto sum = Lanes<T>::read(node.scale + i) * Lanes<T>::read(x + i) + Lanes<T>::read(bias_of<T>(node) + i);
+        return shifted_each<T>(sum, of_each<T>(node), i);
+    });
+}
+
+template <typename T>
+void add(const Operation& op, float* base, std::int32_t) noexcept {
+    const FixedView& node = view(op);
+    const std::int32_t *x0 = integers(base, op.in), *x1 = integers(base, op.other);
+    const Shift<T> shift = uniform<T>(node);
+    const T left0 = node.left0, left1 = node.left1;
+    each<T>(op, base, [&](std::int32_t i) {
+        return shifted((Lanes<T>::read(x0 + i) << left0) + (Lanes<T>::read(x1 + i) << left1), shift);
+    });
+}
+
+template <typename T>
+void product(const Operation& op, float* base, std::int32_t) noexcept {
+    const std::int32_t *x0 = integers(base, op.in), *x1 = integers(base, op.other);
+    const Shift<T> shift = uniform<T>(view(op));
+    each<T>(op, base, [&](std::int32_t i) { return shifted(Lanes<T>::read(x0 + i) * Lanes<T>::read(x1 + i), shift); });
+}
+
+void relu(const Operation& op, float* base, std::int32_t) noexcept {
+    const std::int32_t* x = integers(base, op.in);
+    std::int32_t* y = integers(base, op.out);
+    for (std::int32_t i = 0; i < op.n; ++i) y[i] = x[i] > 0 ? x[i] : 0;
+}
+
+void pair_relu(const Operation& op, float* base, std::int32_t) noexcept {
+    const std::int32_t* x = integers(base, op.in);
+    std::int32_t* y = integers(base, op.out);
+    for (std::int32_t i = 0; i < op.n; i += 2) {
+        const std::int32_t re = x[i], im = x[i + 1], stays = -static_cast<std::int32_t>(re > 0 || (re == 0 && im > 0));
+        y[i] = re & stays;
+        y[i + 1] = im & stays;
+    }
+}
+
+// Two numbers of 32 bits, multiplied to 64; every lane holds one with its sign extended.
+inline Wide multiplied(Wide a, Wide b) {
+#if defined(__AVX512F__)
+    return Wide(_mm512_mul_epi32(__m512i(a), __m512i(b)));
+#elif defined(__AVX2__)
+    return Wide(_mm256_mul_epi32(__m256i(a), __m256i(b)));
+#else
+    return a * b;
+#endif
+}
+
+// (re, im) pairs of int32 as lanes of 64 bits, little endian: each part with its sign extended, and back.
+inline Wide first(Wide pairs) { return (pairs << 32) >> 32; }
+inline Wide second(Wide pairs) { return pairs >> 32; }
+inline Wide paired(Wide re, Wide im) { return (re & 0xffffffff) | (im << 32); }
+
+// What a state adds, and what it gives: the parts of a node around its recurrence, on pairs, with sums of T.
+template <typename T>
+inline Wide shifted_pairs(Wide pairs, const Shift<T>& s) {
+    if constexpr (sizeof(T) == 4) return Wide(shifted(Narrow(pairs), s));
+    else return paired(shifted(first(pairs), s), shifted(second(pairs), s));
+}
+
+template <typename T>
+void diagonal(const Operation& op, float* base, std::int32_t) noexcept {
+    const FixedView& node = view(op);
+    const Shift<T> x_shift = uniform_of_x<T>(node), y_shift = uniform<T>(node);
+    const auto at = [base](std::uint32_t offset) { return reinterpret_cast<Wide*>(base + offset); };
+    const Wide* x = at(op.in);
+    Wide *y = at(op.out), *h = at(op.state), *rest = at(op.state + op.other);
+    for (std::int32_t i = 0; 2 * kHalf * i < op.n; ++i) {
+        const auto part = [i](const std::int64_t* p) { return Lanes<std::int64_t>::read(p + kHalf * i); };
+        const Wide re = first(h[i]), im = second(h[i]), right = part(node.decay_right);
+        const Wide decay_re = part(node.decay_re), decay_im = part(node.decay_im);
+        const Wide q_re = multiplied(decay_re, re) - multiplied(decay_im, im) + first(rest[i]);
+        const Wide q_im = multiplied(decay_re, im) + multiplied(decay_im, re) + second(rest[i]);
+        const Wide drop_re = q_re >> right, drop_im = q_im >> right;
+        rest[i] = paired(q_re - (drop_re << right), q_im - (drop_im << right));
+        // With sums of 64 bits a shifted x may have more than 32: its parts never meet in a pair.
+        Wide x_re, x_im;
+        if constexpr (sizeof(T) == 4) {
+            const Wide moved = shifted_pairs<T>(x[i], x_shift);
+            x_re = first(moved), x_im = second(moved);
+        } else {
+            x_re = shifted(first(x[i]), x_shift), x_im = shifted(second(x[i]), x_shift);
+        }
+        const Wide new_re = within(re - drop_re + x_re, node.state_most);
+        const Wide new_im = within(im - drop_im + x_im, node.state_most);
+        h[i] = paired(new_re, new_im);
+        if constexpr (sizeof(T) == 4)
+            y[i] = Wide(within(shifted(Narrow(h[i]), y_shift), node.most));
+        else
+            y[i] = paired(within(shifted(new_re, y_shift), node.most), within(shifted(new_im, y_shift), node.most));
+    }
+}
+
+// Entry and slope from one word; both fit 16 bits and their product with what is left of x fits 32.
+void table(const Operation& op, float* base, std::int32_t) noexcept {
+    const FixedView& node = view(op);
+    const std::int32_t* x = integers(base, op.in);
+    std::int32_t* y = integers(base, op.out);
+    const std::int32_t step = node.step, mask = (1 << step) - 1, half = (1 << step) >> 1, offset = node.offset;
+    const std::int32_t* entries = node.table;
+    for (std::int32_t i = 0; i < op.n; ++i) {
+        const std::int32_t above = x[i] + offset, entry = entries[above >> step];
+        y[i] = static_cast<std::int16_t>(entry & 0xffff) + (((entry >> 16) * (above & mask) + half) >> step);
+    }
+}
+
+void quantize(const Operation& op, float* base, std::int32_t) noexcept {
+    const float scale = view(op).scalar, *x = base + op.in;
+    const std::int32_t most = view(op).most;
+    std::int32_t* y = integers(base, op.out);
+    // Clipped to just within int32 before it is converted; what is clipped there saturates all the same.
+    const float limit = most < (1 << 30) ? static_cast<float>(most) + 1.0f : 2147483520.0f;
+    for (std::int32_t i = 0; i < op.n; ++i) {
+        float v = __builtin_nearbyintf(x[i] * scale);
+        v = v > limit ? limit : v;
+        v = v < -limit ? -limit : v;
+        std::int32_t q = static_cast<std::int32_t>(v);
+        q = q > most || x[i] * scale > limit ? most : q;
+        y[i] = q < -most || x[i] * scale < -limit ? -most : q;
+    }
+}
+
+void dequantize(const Operation& op, float* base, std::int32_t) noexcept {
+    const std::int32_t* x = integers(base, op.in);
+    const float scale = view(op).scalar;
+    float* y = base + op.out;
+    for (std::int32_t i = 0; i < op.n; ++i) y[i] = static_cast<float>(x[i]) * scale;
+}
+
+void to_words(const std::int32_t* x, std::int32_t n, std::int16_t* out) noexcept {
+    for (std::int32_t i = 0; i < n; ++i) out[i] = static_cast<std::int16_t>(x[i]);
+}
+
+template <typename Sum, typename T>
+void finish(const void* sums, const FixedView& node, std::int32_t n, std::int32_t* y) noexcept {
+    const Sum* sum = static_cast<const Sum*>(sums);
+    for (std::int32_t i = 0; i < n; i += Lanes<T>::count) {
+        const auto v = Lanes<T>::read(sum + i) + Lanes<T>::read(bias_of<T>(node) + i);
+        Lanes<T>::write(y + i, within(shifted_each<T>(v, of_each<T>(node), i), node.most));
+    }
+}
+
+using N = std::int32_t;
+using W = std::int64_t;
+constexpr FixedLoops kFixedLoops = {
+    {rescale<N>, rescale<W>},   {affine<N>, affine<W>},   {diagonal<N>, diagonal<W>},
+    {add<N>, add<W>},           {product<N>, product<W>}, quantize,
+    dequantize,                 relu,                     pair_relu,
+    table,                      to_words,                 {finish<N, N>, finish<N, W>, finish<W, W>},
+};
+
+}  // namespace
+}  // namespace lrnn
