@@ -137,6 +137,10 @@ class NativeEngine:
     def __init__(self, program: Program, format: str = "auto"):
         if format not in FORMATS:
             raise ValueError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
+        if program.is_fixed:
+            raise RuntimeError(
+                "the native engine does not run fixed-point programs yet; engine='numpy' and 'torch' do"
+            )
         self._core = core = _core()
         self.isa = core.lrnn_isa().decode()
         self._handle = core.lrnn_engine_new(program.input_width, FORMATS[format])

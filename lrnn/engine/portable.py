@@ -40,7 +40,7 @@ class NumpyStream(Stream):
     @property
     def state(self) -> dict[str, np.ndarray]:
         """See Stream.state."""
-        return {name: np.array(value, dtype=np.float32) for name, value in self._state.items()}
+        return {name: value.copy() for name, value in self._state.items()}
 
     @state.setter
     def state(self, value: dict[str, np.ndarray]) -> None:
@@ -87,7 +87,8 @@ class TorchStream(Stream):
     def state(self) -> dict[str, np.ndarray]:
         """See Stream.state."""
         if self._state is None:
-            return {name: np.zeros(width, np.float32) for name, width in self.program.state_widths.items()}
+            dtypes = self.program.state_dtypes
+            return {name: np.zeros(width, dtypes[name]) for name, width in self.program.state_widths.items()}
         return {name: value[0].numpy().copy() for name, value in self._state.items()}
 
     @state.setter

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from lrnn.program.nodes import Node
 from lrnn.program.program import Program
 
 
@@ -63,7 +64,9 @@ class Stream(ABC):
     @property
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """A copy to assign later: (state_width,) float32 by the name of each node that remembers."""
+        """A copy to assign later: (state_width,) float32 by the name of each node that remembers; integers of
+        `program.state_dtypes` in a fixed-point program.
+        """
 
     @state.setter
     @abstractmethod
@@ -91,17 +94,30 @@ def real_array(value, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
 
 
 def checked_state(program: Program, value: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`value` as float32 arrays, one for every node of `program` that remembers, in the program's order.
+    """`value` as arrays of `program.state_dtypes`, one for every node of `program` that remembers, in its order.
 
     Raises:
-        TypeError: an entry does not hold real numbers.
-        ValueError: a name is missing or too many, a shape is wrong, or an entry holds NaN or infinity.
+        TypeError: an entry does not hold real numbers, or not integers where the program is in fixed point.
+        ValueError: a name is missing or too many, a shape is wrong, or an entry holds NaN, infinity or an
+            integer that no frame leaves behind.
     """
     program.check_state({name: np.shape(array) for name, array in value.items()})
-    arrays = {
-        name: real_array(value[name], f"state[{name!r}]", (n,)) for name, n in program.state_widths.items()
-    }
-    for name, array in arrays.items():
+    return {node.name: _checked_entry(node, value[node.name]) for node in program.nodes if node.state_width}
+
+
+def _checked_entry(node: Node, value: np.ndarray) -> np.ndarray:
+    name = f"state[{node.name!r}]"
+    if node.state_dtype == "float32":
+        array = real_array(value, name, (node.state_width,))
         if not np.isfinite(array).all():
-            raise ValueError(f"state[{name!r}] has NaN or infinite values, expected finite ones")
-    return arrays
+            raise ValueError(f"{name} has NaN or infinite values, expected finite ones")
+        return array
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} holds {array.dtype}, expected {node.state_dtype}")
+    low, high = node.state_limits
+    wrong = np.flatnonzero((array < low) | (array > high))
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(f"{name}[{i}] is {array[i]}, expected {low[i]} to {high[i]}")
+    return array.astype(node.state_dtype)

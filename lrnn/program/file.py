@@ -10,7 +10,7 @@
 A tensor is the name of an entry of the file or, where that is smaller, sparse: `mask` holds one bit for
 each element in row-major order (the first in the lowest bit, uint8, padded with zero bits) and `values` the
 elements whose bit is set. A float32 matrix that keeps a tenth of its weights takes 0.125 + 0.4 bytes per
-element instead of 4. What counts as zero is decided by the bits of an element, so that a round trip is
+element instead of 4, an int8 matrix 0.125 + 0.1: 2.25 bytes for each weight that is not zero. What counts as zero is decided by the bits of an element, so that a round trip is
 exact.
 """
 
@@ -25,11 +25,14 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from lrnn.files import read_header, written_whole
+from lrnn.program.fixed.nodes import FIXED_NODES
 from lrnn.program.nodes import NODES, Node, tensor_fields
 from lrnn.program.program import Program, attributes, tensors
 
-FORMAT, VERSION = "lrnn-program", 1
+FORMAT = "lrnn-program"
+VERSION, FIXED_VERSION = 1, 2  # of files without and with fixed-point nodes
 
+_KINDS = NODES | FIXED_NODES
 _PLAIN = {"int": int, "float": (int, float), "str": str, "bool": bool}
 
 
@@ -42,7 +45,7 @@ def save(program: Program, path: str | os.PathLike) -> None:
     stored: dict[str, np.ndarray] = {}
     header = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": FIXED_VERSION if program.is_fixed else VERSION,
         "input": program.input,
         "input_width": program.input_width,
         "output": program.output,
@@ -67,8 +70,10 @@ def load(path: str | os.PathLike) -> Program:
     """
     header = read_header(path, FORMAT)
     version = header.get("version")
-    if version != VERSION:
-        raise ValueError(f"{path}: found version {version!r} of {FORMAT}, expected {VERSION}")
+    if version not in (VERSION, FIXED_VERSION):
+        raise ValueError(
+            f"{path}: found version {version!r} of {FORMAT}, expected {VERSION} or {FIXED_VERSION}"
+        )
     try:
         stored = load_file(path)
     except (TypeError, KeyError) as error:  # numpy has no bfloat16, and no 8-bit floats
@@ -114,9 +119,9 @@ def _pack(key: str, value: np.ndarray, stored: dict[str, np.ndarray]) -> str | d
 def _unpack_node(record: dict, stored: dict[str, np.ndarray]) -> Node:
     name = _get(record, "name", str)
     try:
-        kind = NODES.get(_get(record, "op", str))
+        kind = _KINDS.get(_get(record, "op", str))
         if kind is None:
-            raise ValueError(f"op {record['op']!r} is unknown, expected one of {', '.join(NODES)}")
+            raise ValueError(f"op {record['op']!r} is unknown, expected one of {', '.join(_KINDS)}")
         values = _checked_attributes(kind, _get(record, "attributes", dict))
         for field, entry in _get(record, "tensors", dict).items():
             if field not in tensor_fields(kind):

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import Field, dataclass, field, fields
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from lrnn.program.fixed.format import Format
 
-def axes(*lengths: str | int) -> dict:
-    """An array's axes: a number is that length, a name stands for one length all over a node."""
-    return {"axes": lengths}
+
+def axes(*lengths: str | int, dtypes: tuple[str, ...] = ("float32",)) -> dict:
+    """An array's axes: a number is that length, a name stands for one length all over a node; and what it may
+    hold once it is part of a Program.
+    """
+    return {"axes": lengths, "dtypes": dtypes}
 
 
 def tensor_fields(kind: type[Node] | Node) -> dict[str, Field]:
@@ -31,6 +36,7 @@ class Node:
 
     op: ClassVar[str]
     arity: ClassVar[int] = 1
+    state_dtype: ClassVar[str] = "float32"
 
     name: str
     inputs: tuple[str, ...]
@@ -58,6 +64,16 @@ class Node:
     def state_width(self) -> int:
         """Numbers carried from one frame to the next; they start at zero."""
         return 0
+
+    def format(self, inputs: tuple[Format | None, ...]) -> Format | None:
+        """What kind of integers the node makes of such inputs, None where it makes floats.
+
+        Raises:
+            ValueError: the node does not read such values, or a sum in it could overflow.
+        """
+        if any(inputs):
+            raise self.error("it reads integers, expected floats: see lrnn.program.fixed for integer nodes")
+        return None
 
     def error(self, text: str) -> ValueError:
         """An error, to be raised, that names this node."""

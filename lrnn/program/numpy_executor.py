@@ -1,6 +1,6 @@
 """The normative executor: one frame at a time in numpy, as plain as the equations. What it computes is right.
 
-All arithmetic is float32, nodes run in the order of the program, and a step is a pure function that takes a
+Floats are float32, integers int64; nodes run in the order of the program, and a step is a pure function that takes a
 state and returns the next one. It is slow on purpose; the native engine (lrnn.engine) is held to it.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from lrnn.program import nodes as op
+from lrnn.program.fixed import numpy_nodes as fixed
+from lrnn.program.fixed.nodes import FixedNode
 from lrnn.program.program import Program
 
 State = dict[str, np.ndarray]
@@ -32,8 +34,9 @@ class NumpyExecutor:
         self.program = program
 
     def zero_state(self) -> State:
-        """The state before the first frame: float32 zeros by name, of `program.state_widths`."""
-        return {name: np.zeros(width, np.float32) for name, width in self.program.state_widths.items()}
+        """The state before the first frame: zeros by name, of `program.state_widths` and `state_dtypes`."""
+        dtypes = self.program.state_dtypes
+        return {name: np.zeros(width, dtypes[name]) for name, width in self.program.state_widths.items()}
 
     def step(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """One frame.
@@ -58,10 +61,14 @@ class NumpyExecutor:
         after: State = {}
         for node in self.program.nodes:
             inputs = [values[name] for name in node.inputs]
+            stateful, stateless = _STATEFUL, _STATELESS
+            if isinstance(node, FixedNode):
+                inputs.insert(0, [self.program.formats[name] for name in node.inputs])
+                stateful, stateless = fixed.STATEFUL, fixed.STATELESS
             if node.state_width:
-                values[node.name], after[node.name] = _STATEFUL[type(node)](node, *inputs, state[node.name])
+                values[node.name], after[node.name] = stateful[type(node)](node, *inputs, state[node.name])
             else:
-                values[node.name] = _STATELESS[type(node)](node, *inputs)
+                values[node.name] = stateless[type(node)](node, *inputs)
         return values[self.program.output], after
 
 

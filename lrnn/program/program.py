@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrnn.program.nodes import Node, tensor_fields
+
+if TYPE_CHECKING:
+    from lrnn.program.fixed.format import Format
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +38,12 @@ class Program:
         self.widths  # noqa: B018  raises on a graph that does not fit
         for node in self.nodes:
             for name, tensor in tensors(node).items():
-                if tensor.dtype != np.float32:
-                    raise node.error(f"{name} is {tensor.dtype}, expected float32")
+                dtypes = tensor_fields(node)[name].metadata["dtypes"]
+                if tensor.dtype.name not in dtypes:
+                    raise node.error(f"{name} is {tensor.dtype}, expected {' or '.join(dtypes)}")
                 if not np.isfinite(tensor).all():
                     raise node.error(f"{name} has NaN or infinite values")
+        self.formats  # noqa: B018  raises where integers and floats meet, or a sum could overflow
 
     @cached_property
     def widths(self) -> dict[str, int]:
@@ -56,10 +62,30 @@ class Program:
             raise ValueError(f"output {self.output!r} is made by no node")
         return widths
 
+    @cached_property
+    def formats(self) -> dict[str, Format | None]:
+        """The integers of every value by name, None for floats; ValueError names the node that does not fit."""
+        formats: dict[str, Format | None] = {self.input: None}
+        for node in self.nodes:
+            formats[node.name] = node.format(tuple(formats[i] for i in node.inputs))
+        if formats[self.output] is not None:
+            raise ValueError(f"output {self.output!r} holds integers, expected floats: a dequantize node's")
+        return formats
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it computes with integers."""
+        return any(self.formats.values())
+
     @property
     def output_width(self) -> int:
         """Numbers per output frame."""
         return self.widths[self.output]
+
+    @cached_property
+    def state_dtypes(self) -> dict[str, np.dtype]:
+        """What the numbers of `state_widths` are."""
+        return {node.name: np.dtype(node.state_dtype) for node in self.nodes if node.state_width}
 
     @cached_property
     def state_widths(self) -> dict[str, int]:

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from lrnn.ops import scan
 from lrnn.program import nodes as op
+from lrnn.program.fixed import torch_nodes as fixed
+from lrnn.program.fixed.nodes import FixedNode
 from lrnn.program.program import Program, tensors
 
 State = dict[str, Tensor]
@@ -38,12 +40,12 @@ class TorchExecutor(nn.Module):
         """A chunk of time.
 
         Args:
-            x: (B, T, input_width) floating point; converted to the type of the buffers, float32.
+            x: (B, T, input_width) floating point; converted to the floating-point type of the buffers, float32.
             state: what an earlier call returned; None is zeros.
 
         Returns:
             y (B, T, output_width), and the state after the last frame: (B, width) by name, as
-            `program.state_widths` says.
+            `program.state_widths` and `state_dtypes` say.
 
         Raises:
             TypeError: x is not floating point.
@@ -54,29 +56,42 @@ class TorchExecutor(nn.Module):
         return values[self.program.output], after
 
     def trace(self, x: Tensor, state: State | None = None) -> tuple[dict[str, Tensor], State]:
-        """As `forward`, but returns every value of the program, (B, T, width) by name, the input included."""
+        """As `forward`, but returns every value of the program, (B, T, width) by name, the input included; those
+        of fixed-point nodes as int64.
+        """
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}, expected a floating-point tensor")
         if x.ndim != 3 or x.shape[-1] != self.program.input_width:
             raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, T, {self.program.input_width})")
-        x = x.to(next(self.buffers(), x.float()).dtype)
+        x = x.to(next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32))
         if not torch.isfinite(x).all():
             raise ValueError("x has NaN or infinite values")
         if state is None:
-            state = {name: x.new_zeros(len(x), width) for name, width in self.program.state_widths.items()}
+            state = self._zero_state(x)
         self.program.check_state({name: tuple(value.shape) for name, value in state.items()}, (len(x),))
         values = {self.program.input: x}
         after: State = {}
         for node in self.program.nodes:
             inputs = [values[name] for name in node.inputs]
-            buffers = {field: getattr(self, _buffer(node, field)) for field in tensors(node)}
+            inputs.insert(0, {field: getattr(self, _buffer(node, field)) for field in tensors(node)})
+            stateful, stateless = _STATEFUL, _STATELESS
+            if isinstance(node, FixedNode):
+                inputs.insert(0, [self.program.formats[name] for name in node.inputs])
+                stateful, stateless = fixed.STATEFUL, fixed.STATELESS
             if node.state_width:
-                values[node.name], after[node.name] = _STATEFUL[type(node)](
-                    node, buffers, *inputs, state[node.name]
-                )
+                values[node.name], after[node.name] = stateful[type(node)](node, *inputs, state[node.name])
             else:
-                values[node.name] = _STATELESS[type(node)](node, buffers, *inputs)
+                values[node.name] = stateless[type(node)](node, *inputs)
         return values, after
+
+    def _zero_state(self, x: Tensor) -> State:
+        """Zeros in the type that each node remembers, floats in that of x."""
+        types = {"float32": x.dtype, "int32": torch.int32, "int64": torch.int64}
+        return {
+            node.name: x.new_zeros(len(x), node.state_width, dtype=types[node.state_dtype])
+            for node in self.program.nodes
+            if node.state_width
+        }
 
 
 def _buffer(node: op.Node, field: str) -> str:

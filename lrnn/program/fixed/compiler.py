@@ -1,0 +1,272 @@
+"""From a Program in float to one in fixed point: exponents from ranges, integers from weights, one rule per
+kind of node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from lrnn.program import nodes as op
+from lrnn.program.fixed import nodes as fixed
+from lrnn.program.fixed.exponents import Exponents
+from lrnn.program.fixed.format import Format
+from lrnn.program.fixed.tables import make_table
+from lrnn.program.fixed.weights import decay_integers, map_integers
+from lrnn.program.fold import fold_affine
+from lrnn.program.program import Program
+from lrnn.quant import Ranges, Scheme, exponent_for_range, get_scheme
+
+NORM_SCALE_BITS = 16
+
+
+def compile_fixed(
+    program: Program, ranges: Ranges, scheme: str | Scheme = "w8a16", output: str | None = None
+) -> Program:
+    """A program in fixed point that does what a program in float does: the same values by the same names.
+
+    Its frames go in and out as floats, so that it takes the place of the other anywhere; in between there are
+    integers only. Nothing in it depends on the data that run through it: exponents are static.
+
+    Args:
+        program: in float, as `lrnn.compile` makes it.
+        ranges: of its values, see `calibrate`.
+        scheme: a name of lrnn.quant.SCHEMES, or a Scheme.
+        output: name of the value to end at; None is the program's own. A classifier ends at its decoder:
+            log-softmax has no integer form.
+
+    Raises:
+        ValueError: a node has no integer form, a range is zero or missing, a state does not decay, or a sum
+            could overflow the accumulators of the scheme; the message names the node.
+    """
+    scheme = get_scheme(scheme)
+    if scheme.float_weights is not None:
+        raise ValueError(f"scheme {scheme.name!r} runs in float, expected one of integers")
+    if program.is_fixed:
+        raise ValueError("program is in fixed point already, expected one in float")
+    output = program.output if output is None else output
+    if output not in program.widths:
+        raise ValueError(f"output is {output!r}, expected the name of a value of the program")
+    nodes = _needed(fold_affine(program.nodes, output), output)
+    folded = Program(program.input, program.input_width, tuple(map(_float32, nodes)), output)
+    try:
+        return _Lowering(folded, ranges, scheme).run(_meta(program, ranges, scheme))
+    except KeyError as error:
+        raise ValueError(f"ranges: {error.args[0]}") from None
+
+
+def _needed(nodes: list[op.Node], output: str) -> list[op.Node]:
+    """The nodes that the output depends on."""
+    needed, kept = {output}, []
+    for node in reversed(nodes):
+        if node.name in needed:
+            kept.append(node)
+            needed.update(node.inputs)
+    return kept[::-1]
+
+
+def _float32(node: op.Node) -> op.Node:
+    values = {name: getattr(node, name) for name in op.tensor_fields(node)}
+    return replace(node, **{k: v.astype(np.float32) for k, v in values.items() if v is not None})
+
+
+def _meta(program: Program, ranges: Ranges, scheme: Scheme) -> dict:
+    calibration = {"observer": ranges.observer, "clips": ranges.clips}
+    return {**program.meta, "scheme": scheme.to_json(), "calibration": calibration}
+
+
+class _Lowering:
+    """Fixed-point nodes while they are being made.
+
+    Args:
+        program: in float.
+        ranges: of its values.
+        scheme: widths.
+    """
+
+    def __init__(self, program: Program, ranges: Ranges, scheme: Scheme):
+        self.program, self.scheme = program, scheme
+        self.exponents = Exponents(program, program.output, ranges, scheme)
+        self.nodes: list[op.Node] = []
+        self.names: dict[str, str] = {}  # of the integers of each value
+        self.formats: dict[str, Format | None] = {program.input: None}
+
+    def run(self, meta: dict) -> Program:
+        """All nodes, between a quantize and a dequantize node."""
+        source = self.program.input
+        name = self._free(f"{source}.integers")
+        exponent, bits = self._input_exponent(), self.exponents.bits(source)
+        self.add(source, fixed.Quantize(name, (source,), exponent=exponent, bits=bits))
+        for node in self.program.nodes:
+            if type(node) not in _RULES:
+                raise node.error("it has no integer form; `output` can name an earlier value to end at")
+            _RULES[type(node)](self, node)
+        output = self.names[self.program.output]
+        last = self._free(f"{output}.floats")
+        self.nodes.append(fixed.Dequantize(last, (output,)))
+        return Program(source, self.program.input_width, tuple(self.nodes), last, meta)
+
+    def add(self, value: str, node: op.Node) -> None:
+        """Append a node that makes the integers of a value of the float program."""
+        formats = tuple(self.formats[name] for name in node.inputs)
+        self.formats[node.name] = node.format(formats)  # raises where a sum could overflow
+        self._check_accumulator(node, formats)
+        self.nodes.append(node)
+        self.names[value] = node.name
+
+    def read(self, node: op.Node, message: bool = False) -> tuple[tuple[str, ...], list[Format]]:
+        """Names and formats of the integers that a node of the float program reads.
+
+        Args:
+            node: the reader.
+            message: it is a matrix, which reads values of the scheme's `matrix_input_bits`.
+        """
+        names = [self.names[name] for name in node.inputs]
+        if message:
+            names = [self._narrowed(name) for name in names]
+        return tuple(names), [self.formats[name] for name in names]
+
+    def made(self, node: op.Node) -> dict:
+        """Exponent, width and rounding of the value that a node of the float program makes."""
+        return {
+            "exponent": self.exponents.exponent(node.name),
+            "bits": self.exponents.bits(node.name),
+            "rounding": self.scheme.rounding,
+        }
+
+    def _narrowed(self, name: str) -> str:
+        """A value at the width that matrices read, made when first asked for."""
+        found, bits = self.formats[name], self.scheme.matrix_input_bits
+        if found.bits <= bits:
+            return name
+        narrow = f"{name}.message"
+        if narrow not in self.formats:
+            exponent, rounding = found.exponent - (found.bits - bits), self.scheme.rounding
+            node = fixed.Rescale(narrow, (name,), exponent=exponent, bits=bits, rounding=rounding)
+            self.formats[narrow] = node.format((found,))
+            self.nodes.append(node)
+        return narrow
+
+    def _input_exponent(self) -> int:
+        """No finer than a model rounds its input."""
+        exponent = self.exponents.exponent(self.program.input)
+        readers = self.exponents.readers[self.program.input]
+        if readers and all(isinstance(reader, op.Round) for reader in readers):
+            exponent = min(exponent, max(reader.exponent for reader in readers))
+        return exponent
+
+    def _check_accumulator(self, node: op.Node, formats: tuple) -> None:
+        most = self.scheme.accumulator_bits
+        if most < 64 and isinstance(node, fixed.Linear):
+            greatest = max(node.bounds(formats[0]), default=0)
+            if greatest >= 1 << (most - 1):
+                raise node.error(
+                    f"a sum could reach {greatest}, expected less than 2 ** {most - 1} "
+                    f"(scheme {self.scheme.name!r}: accumulator_bits is {most})"
+                )
+
+    def _free(self, name: str) -> str:
+        while name in self.program.widths:
+            name += "_"
+        return name
+
+
+def _linear(to: _Lowering, node: op.Linear) -> None:
+    names, (x,) = to.read(node, message=True)
+    made = to.made(node)
+    bits = to.scheme.weight_bits
+    if any(isinstance(reader, op.Diagonal) for reader in to.exponents.readers[node.name]):
+        bits = to.scheme.b_bits
+    elif _reads_a_state(to.program, node):
+        bits = to.scheme.c_bits
+    bias = np.zeros(len(node.weight), np.float32) if node.bias is None else node.bias
+    integers = map_integers(node.weight, bias, bits, to.scheme.weight_scale, x.exponent, made["exponent"])
+    to.add(node.name, fixed.Linear(node.name, names, **integers.named("weight"), **made))
+
+
+def _reads_a_state(program: Program, node: op.Linear) -> bool:
+    """Whether it is the C of an S5: what it reads is a state, or a state's ReLU."""
+    makers = {n.name: n for n in program.nodes}
+    maker = makers.get(node.inputs[0])
+    if isinstance(maker, (op.Relu, op.PairRelu)):
+        maker = makers.get(maker.inputs[0])
+    return isinstance(maker, op.Diagonal)
+
+
+def _affine(to: _Lowering, node: op.Affine) -> None:
+    names, (x,) = to.read(node)
+    made = to.made(node)
+    integers = map_integers(node.scale, node.shift, to.scheme.d_bits, "row", x.exponent, made["exponent"])
+    to.add(node.name, fixed.Affine(node.name, names, **integers.named("scale"), **made))
+
+
+def _diagonal(to: _Lowering, node: op.Diagonal) -> None:
+    names, _ = to.read(node)
+    decay, decay_exponent = decay_integers(node, to.scheme.a_bits)
+    state = {"state_exponent": to.exponents.state_exponent(node), "state_bits": to.scheme.state_bits}
+    made = to.made(node)
+    to.add(
+        node.name,
+        fixed.Diagonal(node.name, names, decay=decay, decay_exponent=decay_exponent, **state, **made),
+    )
+
+
+def _relu(to: _Lowering, node: op.Relu | op.PairRelu) -> None:
+    kind = fixed.Relu if isinstance(node, op.Relu) else fixed.PairRelu
+    to.add(node.name, kind(node.name, to.read(node)[0]))
+
+
+def _table(to: _Lowering, node: op.Sigmoid | op.Gelu) -> None:
+    names, (x,) = to.read(node)
+    exponent, bits = to.exponents.exponent(node.name), to.scheme.activation_bits
+    table, max_error = make_table(node.op, x.bits, x.exponent, bits, exponent)
+    values = {"function": node.op, "max_error": max_error, "exponent": exponent, "bits": bits}
+    to.add(node.name, fixed.Table(node.name, names, table=table, **values))
+
+
+def _layer_norm(to: _Lowering, node: op.LayerNorm) -> None:
+    names, (x,) = to.read(node)
+    made, n = to.made(node), len(node.scale)
+    t = fixed.Norm.NORMAL_EXPONENT
+    integers = map_integers(node.scale, node.shift, NORM_SCALE_BITS, "row", t, made["exponent"])
+    eps = max(1, round(n * n * node.eps * 2.0 ** (2 * x.exponent)))
+    to.add(
+        node.name,
+        fixed.Norm(node.name, names, **integers.named("scale"), eps=eps, centred=True, **made),
+    )
+
+
+def _two(kind: type[fixed.Add] | type[fixed.Product]) -> Callable:
+    return lambda to, node: to.add(node.name, kind(node.name, to.read(node)[0], **to.made(node)))
+
+
+def _round(to: _Lowering, node: op.Round) -> None:
+    """What is that coarse already passes as it is."""
+    (name,), (x,) = to.read(node)
+    if x.exponent <= node.exponent:
+        to.names[node.name] = name
+        return
+    made = {**to.made(node), "exponent": node.exponent}
+    to.add(node.name, fixed.Rescale(node.name, (name,), **made))
+
+
+def _mean_pool(to: _Lowering, node: op.MeanPool) -> None:
+    to.add(node.name, fixed.MeanPool(node.name, to.read(node)[0], size=node.size))
+
+
+_RULES: dict[type[op.Node], Callable[[_Lowering, op.Node], None]] = {
+    op.Linear: _linear,
+    op.Affine: _affine,
+    op.Diagonal: _diagonal,
+    op.Relu: _relu,
+    op.PairRelu: _relu,
+    op.Sigmoid: _table,
+    op.Gelu: _table,
+    op.LayerNorm: _layer_norm,
+    op.Add: _two(fixed.Add),
+    op.Product: _two(fixed.Product),
+    op.Round: _round,
+    op.MeanPool: _mean_pool,
+}

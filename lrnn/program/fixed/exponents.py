@@ -1,0 +1,106 @@
+"""Which exponent and width every value of a fixed-point program gets.
+
+A *message* is a value that a matrix, a table, a product, a norm or a mean reads: it has the scheme's
+`activation_bits`. Any other value (what a recurrence or a sum reads, and what leaves the program) lives where
+the sum that makes it lives, and keeps WIDE bits.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from lrnn.program import nodes as op
+from lrnn.program.fixed.nodes import MOST_EXPONENT
+from lrnn.program.program import Program
+from lrnn.quant import Ranges, Scheme, exponent_for_range
+
+WIDE = 24
+"""Bits of values that are no messages: float32 holds them exactly, and two sum in 32 bits."""
+GUARD = 6
+"""Bits that what a sum reads has below what it makes."""
+STATE_HEADROOM = 1
+"""Bits of a state above its calibrated range: saturation there is heard for as long as the state remembers."""
+OUTPUT_HEADROOM = 3
+"""Bits of the output above its calibrated range; a wide value has them to spare."""
+SATURATED_SIGMOID = 16.0
+"""Beyond it a sigmoid is 0 or 1 to 23 bits."""
+
+_RELUS = (op.Relu, op.PairRelu)
+_ANY_WIDTH = (op.Add, op.Diagonal)
+
+
+class Exponents:
+    """Exponent and width of the value that each node of a float program makes.
+
+    Args:
+        program: in float.
+        output: name of the value that leaves it.
+        ranges: of its values.
+        scheme: widths.
+    """
+
+    def __init__(self, program: Program, output: str, ranges: Ranges, scheme: Scheme):
+        self.output, self.ranges, self.scheme = output, ranges, scheme
+        self.nodes = {node.name: node for node in program.nodes}
+        self.readers: dict[str, list[op.Node]] = {program.input: [], **{name: [] for name in self.nodes}}
+        for node in program.nodes:
+            for name in node.inputs:
+                self.readers[name].append(node)
+        # One object asks for the same values again and again.
+        self.is_message, self.exponent = cache(self._is_message), cache(self._exponent)
+
+    def bits(self, name: str) -> int:
+        """Width of a value."""
+        return self.scheme.activation_bits if self.is_message(name) else WIDE
+
+    def _is_message(self, name: str) -> bool:
+        return any(
+            self.is_message(reader.name) if isinstance(reader, _RELUS) else not isinstance(reader, _ANY_WIDTH)
+            for reader in self.readers[name]
+        )
+
+    def _exponent(self, name: str) -> int:
+        """Exponent of a value; ValueError names the node whose range is zero."""
+        if self.is_message(name):
+            return self._fitting(name, self.scheme.activation_bits)
+        wanted = [self._wanted(name, reader) for reader in self.readers[name]]
+        headroom = OUTPUT_HEADROOM if name == self.output else 0
+        return min([*wanted, self._fitting(name, WIDE - headroom)])
+
+    def _wanted(self, name: str, reader: op.Node) -> int:
+        """How fine a reader of any width would have a value."""
+        if isinstance(reader, op.Diagonal):
+            return self.state_exponent(reader)
+        if isinstance(reader, _RELUS):
+            return self.exponent(reader.name)
+        return self.exponent(reader.name) + GUARD
+
+    def state_exponent(self, node: op.Diagonal) -> int:
+        """Of what a recurrence carries, which has the range of the value that it makes."""
+        largest = self._whole(node.name)
+        return _capped(exponent_for_range(largest, self.scheme.state_bits) - STATE_HEADROOM)
+
+    def _fitting(self, name: str, bits: int) -> int:
+        """The finest exponent at which all of a value that matters to its readers fits."""
+        if isinstance(self.nodes.get(name), op.Sigmoid):
+            return bits - 1  # 1 itself saturates, by the last bit
+        readers = self.readers[name]
+        if readers and name != self.output:
+            if all(isinstance(r, _RELUS) for r in readers):  # what they do not pass on may saturate
+                return min(self.exponent(r.name) for r in readers)
+            if all(isinstance(r, op.Sigmoid) for r in readers):
+                return _capped(exponent_for_range(min(self._whole(name), SATURATED_SIGMOID), bits))
+        return _capped(exponent_for_range(self._whole(name), bits))
+
+    def _whole(self, name: str) -> float:
+        largest = self.ranges[name].max_abs
+        if largest == 0:
+            text = "its range is zero on the calibration data, so that no scale fits it"
+            raise (
+                self.nodes[name].error(text) if name in self.nodes else ValueError(f"input {name!r}: {text}")
+            )
+        return largest
+
+
+def _capped(exponent: int) -> int:
+    return max(-MOST_EXPONENT, min(MOST_EXPONENT, exponent))

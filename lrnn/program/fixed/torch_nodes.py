@@ -1,0 +1,170 @@
+"""The fixed-point nodes over whole batches in torch: the integers of numpy_nodes, for (B, T, width) at once.
+
+Values are int64. Matrices are multiplied in float64, where every sum below 2 ** 53 is exact in any order:
+torch has no fast product of integers. A node whose sums could be greater is multiplied in int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lrnn.program.fixed import nodes as fixed
+from lrnn.program.fixed.arithmetic import INVERSE_ROOTS, ROOT_STEP
+from lrnn.program.fixed.format import Format
+from lrnn.quant import largest_integer
+
+Formats = list[Format]
+Buffers = dict[str, Tensor]
+
+
+def shift_right(x: Tensor, shift: Tensor | int, rounding: str) -> Tensor:
+    """See lrnn.program.fixed.arithmetic."""
+    shift = torch.as_tensor(shift, dtype=torch.int64, device=x.device)
+    x, right = x << (-shift).clamp(min=0), shift.clamp(min=0)
+    if rounding == "floor":
+        return x >> right
+    half = (torch.ones_like(right) << right) >> 1
+    if rounding == "nearest_up":
+        return (x + half) >> right
+    return torch.where(right > 0, (x + half - 1 + ((x >> right) & 1)) >> right, x)
+
+
+def _saturate(x: Tensor, bits: int) -> Tensor:
+    return x.clamp(-largest_integer(bits), largest_integer(bits))
+
+
+def _finish(node, sums: Tensor, shift: Tensor | int) -> Tensor:
+    return _saturate(shift_right(sums, shift, node.rounding), node.bits)
+
+
+def _quantize(node: fixed.Quantize, formats: list[None], w: Buffers, x: Tensor) -> Tensor:
+    most = 2.0 ** (node.bits - 1)
+    scaled = torch.round(x.float() * 2.0**node.exponent).clamp(-most, most)
+    return _saturate(scaled.long(), node.bits)
+
+
+def _dequantize(node: fixed.Dequantize, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+    return x.float() * 2.0 ** -formats[0].exponent
+
+
+def _rescale(node: fixed.Rescale, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+    return _finish(node, x, formats[0].exponent - node.exponent)
+
+
+def _linear(node: fixed.Linear, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+    if max(node.bounds(formats[0]), default=0) < 1 << 53:
+        sums = (x.double() @ w["weight"].double().T).long()  # (B, T, cols) -> (B, T, rows)
+    else:
+        sums = x @ w["weight"].long().T
+    shift = w["weight_exponent"].long() + (formats[0].exponent - node.exponent)
+    return _finish(node, sums + w["bias"], shift)
+
+
+def _affine(node: fixed.Affine, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+    shift = w["scale_exponent"].long() + (formats[0].exponent - node.exponent)
+    return _finish(node, w["scale"].long() * x + w["bias"], shift)
+
+
+def _relu(node: fixed.Relu, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+    return x.clamp(min=0)
+
+
+def _pair_relu(node: fixed.PairRelu, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+    pairs = x.unflatten(-1, (-1, 2))  # (B, T, P, 2) re, im
+    re, im = pairs.unbind(-1)
+    keep = (re > 0) | ((re == 0) & (im > 0))
+    return torch.where(keep[..., None], pairs, 0).flatten(-2)
+
+
+def _table(node: fixed.Table, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+    table, bits = w["table"].long(), formats[0].bits
+    step = bits - (len(table) - 1).bit_length() + 1
+    above = x + (1 << (bits - 1))
+    i, rest = above >> step, above & ((1 << step) - 1)
+    low = table[i]
+    return low + (((table[i + 1] - low) * rest + ((1 << step) >> 1)) >> step)
+
+
+def _norm(node: fixed.Norm, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+    n = x.shape[-1]
+    total = x.sum(-1, keepdim=True) if node.centred else x.new_zeros(*x.shape[:-1], 1)
+    mantissa, j = _inverse_root(n * (x * x).sum(-1, keepdim=True) - total * total + node.eps)
+    normal = shift_right((n * x - total) * mantissa, 15 + j, node.rounding)
+    shift = w["scale_exponent"].long() + (node.NORMAL_EXPONENT - node.exponent)
+    return _finish(node, w["scale"].long() * normal + w["bias"], shift)
+
+
+def _inverse_root(v: Tensor) -> tuple[Tensor, Tensor]:
+    length = torch.frexp(v.double())[1].long()  # float64 may round up to the next power of two
+    length -= ((v >> (length - 1)) == 0).long()
+    j = (length - 31) >> 1
+    m = torch.where(j > 0, v >> (2 * j).clamp(min=0), v << (-2 * j).clamp(min=0)) - (1 << 30)
+    i, rest = m >> ROOT_STEP, m & ((1 << ROOT_STEP) - 1)
+    table = torch.as_tensor(INVERSE_ROOTS, device=v.device)
+    low = table[i]
+    return low + (((table[i + 1] - low) * rest + (1 << (ROOT_STEP - 1))) >> ROOT_STEP), j
+
+
+def _add(node: fixed.Add, formats: Formats, w: Buffers, x0: Tensor, x1: Tensor) -> Tensor:
+    e0, e1 = formats[0].exponent, formats[1].exponent
+    finest = max(e0, e1)
+    return _finish(node, (x0 << (finest - e0)) + (x1 << (finest - e1)), finest - node.exponent)
+
+
+def _product(node: fixed.Product, formats: Formats, w: Buffers, x0: Tensor, x1: Tensor) -> Tensor:
+    return _finish(node, x0 * x1, formats[0].exponent + formats[1].exponent - node.exponent)
+
+
+def states(
+    node: fixed.Diagonal, formats: Formats, w: Buffers, x: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The state h after each frame, (B, T, 2 P) int64, and the node's whole state after the last, (B, 4 P)."""
+    x = shift_right(x, formats[0].exponent - node.state_exponent, node.rounding)
+    h, rest = (part.unflatten(-1, (-1, 2)) for part in state.long().chunk(2, -1))  # (B, P, 2)
+    re, im = w["decay"].long()[:, :1], w["decay"].long()[:, 1:] * x.new_tensor([-1, 1])  # (P, 1), (P, 2)
+    s = w["decay_exponent"].long()[:, None]  # (P, 1)
+    mask, most = (torch.ones_like(s) << s) - 1, largest_integer(node.state_bits)
+    found = []
+    for frame in x.unflatten(-1, (-1, 2)).unbind(1):
+        q = re * h + im * h.flip(-1) + rest
+        h = (h - (q >> s) + frame).clamp(-most, most)
+        rest = q & mask
+        found.append(h)
+    after = torch.cat((h, rest), 1).flatten(1).int()
+    return (torch.stack(found, 1).flatten(-2) if found else x), after
+
+
+def _diagonal(
+    node: fixed.Diagonal, formats: Formats, w: Buffers, x: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    h, after = states(node, formats, w, x, state)
+    return _finish(node, h, node.state_exponent - node.exponent), after
+
+
+def _mean_pool(
+    node: fixed.MeanPool, formats: Formats, w: Buffers, x: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    ones = x.new_ones(*x.shape[:-1], 1)
+    totals = state[:, None] + torch.cat([x, ones], dim=-1).cumsum(dim=1)  # (B, T, size + 1): sums, counts
+    total, count = totals[..., :-1], totals[..., -1:]
+    return (2 * total + count).div(2 * count, rounding_mode="floor"), totals[:, -1] if x.shape[1] else state
+
+
+STATELESS: dict[type[fixed.Node], Callable] = {
+    fixed.Quantize: _quantize,
+    fixed.Dequantize: _dequantize,
+    fixed.Rescale: _rescale,
+    fixed.Linear: _linear,
+    fixed.Affine: _affine,
+    fixed.Relu: _relu,
+    fixed.PairRelu: _pair_relu,
+    fixed.Table: _table,
+    fixed.Norm: _norm,
+    fixed.Add: _add,
+    fixed.Product: _product,
+}
+
+STATEFUL: dict[type[fixed.Node], Callable] = {fixed.Diagonal: _diagonal, fixed.MeanPool: _mean_pool}
