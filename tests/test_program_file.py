@@ -146,7 +146,7 @@ DAMAGE = {
         lambda h, s: h.update(format="lrnn-model"),
         "found format 'lrnn-model', expected 'lrnn-program'",
     ),
-    "newer": (lambda h, s: h.update(version=2), "found version 2 of lrnn-program, expected 1"),
+    "newer": (lambda h, s: h.update(version=3), "found version 3 of lrnn-program, expected 1 or 2"),
     "no nodes": (lambda h, s: h.pop("nodes"), "lacks 'nodes'"),
     "nodes of text": (lambda h, s: h.update(nodes=["encoder"]), "a node is 'encoder', expected dict"),
     "width of text": (lambda h, s: h.update(input_width="5"), "'input_width' is '5', expected int"),

@@ -10,8 +10,10 @@
 A tensor is the name of an entry of the file or, where that is smaller, sparse: `mask` holds one bit for
 each element in row-major order (the first in the lowest bit, uint8, padded with zero bits) and `values` the
 elements whose bit is set. A float32 matrix that keeps a tenth of its weights takes 0.125 + 0.4 bytes per
-element instead of 4, an int8 matrix 0.125 + 0.1: 2.25 bytes for each weight that is not zero. What counts as zero is decided by the bits of an element, so that a round trip is
-exact.
+element instead of 4, an int8 matrix 0.125 + 0.1: 2.25 bytes for each weight that is not zero. What counts as
+zero is decided by the bits of an element, so that a round trip is exact.
+
+Version 2 may hold the nodes of lrnn.program.fixed; what holds none is written as version 1.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ state and returns the next one. It is slow on purpose; the native engine (lrnn.e
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from lrnn.program import nodes as op
 from lrnn.program.fixed import numpy_nodes as fixed
-from lrnn.program.fixed.nodes import FixedNode
 from lrnn.program.program import Program
 
 State = dict[str, np.ndarray]
@@ -32,6 +32,7 @@ class NumpyExecutor:
 
     def __init__(self, program: Program):
         self.program = program
+        self._functions = {node.name: _bound(program, node) for node in program.nodes}
 
     def zero_state(self) -> State:
         """The state before the first frame: zeros by name, of `program.state_widths` and `state_dtypes`."""
@@ -51,6 +52,13 @@ class NumpyExecutor:
         Raises:
             ValueError: x has another shape, or holds NaN or infinity; state is not that of this program.
         """
+        values, after = self.trace(x, state)
+        return values[self.program.output], after
+
+    def trace(self, x: np.ndarray, state: State) -> tuple[State, State]:
+        """As `step`, but returns every value of the program by name, the input included; those of fixed-point
+        nodes as int64.
+        """
         self.program.check_state({name: value.shape for name, value in state.items()})
         x = np.asarray(x, np.float32)
         if x.shape != (self.program.input_width,):
@@ -61,15 +69,19 @@ class NumpyExecutor:
         after: State = {}
         for node in self.program.nodes:
             inputs = [values[name] for name in node.inputs]
-            stateful, stateless = _STATEFUL, _STATELESS
-            if isinstance(node, FixedNode):
-                inputs.insert(0, [self.program.formats[name] for name in node.inputs])
-                stateful, stateless = fixed.STATEFUL, fixed.STATELESS
+            compute = self._functions[node.name]
             if node.state_width:
-                values[node.name], after[node.name] = stateful[type(node)](node, *inputs, state[node.name])
+                values[node.name], after[node.name] = compute(*inputs, state[node.name])
             else:
-                values[node.name] = stateless[type(node)](node, *inputs)
-        return values[self.program.output], after
+                values[node.name] = compute(*inputs)
+        return values, after
+
+
+def _bound(program: Program, node: op.Node) -> Callable:
+    """What a node computes, as a function of its inputs, and of its state where it has one."""
+    if type(node) in _FUNCTIONS:
+        return partial(_FUNCTIONS[type(node)], node)
+    return partial(fixed.FUNCTIONS[type(node)], node, [program.formats[name] for name in node.inputs])
 
 
 def _linear(node: op.Linear, x: np.ndarray) -> np.ndarray:
@@ -138,7 +150,7 @@ def _mean_pool(node: op.MeanPool, x: np.ndarray, state: np.ndarray) -> tuple[np.
     return state[:-1] / state[-1], state
 
 
-_STATELESS: dict[type[op.Node], Callable] = {
+_FUNCTIONS: dict[type[op.Node], Callable] = {
     op.Linear: _linear,
     op.Affine: _affine,
     op.Relu: _relu,
@@ -150,6 +162,6 @@ _STATELESS: dict[type[op.Node], Callable] = {
     op.Product: _product,
     op.Round: _round,
     op.LogSoftmax: _log_softmax,
+    op.Diagonal: _diagonal,
+    op.MeanPool: _mean_pool,
 }
-
-_STATEFUL: dict[type[op.Node], Callable] = {op.Diagonal: _diagonal, op.MeanPool: _mean_pool}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,6 @@ from torch.nn import functional as F
 from lrnn.ops import scan
 from lrnn.program import nodes as op
 from lrnn.program.fixed import torch_nodes as fixed
-from lrnn.program.fixed.nodes import FixedNode
 from lrnn.program.program import Program, tensors
 
 State = dict[str, Tensor]
@@ -35,6 +35,7 @@ class TorchExecutor(nn.Module):
         for node in program.nodes:
             for field, value in tensors(node).items():
                 self.register_buffer(_buffer(node, field), torch.tensor(value))
+        self._functions = {node.name: _bound(program, node) for node in program.nodes}
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """A chunk of time.
@@ -72,16 +73,13 @@ class TorchExecutor(nn.Module):
         values = {self.program.input: x}
         after: State = {}
         for node in self.program.nodes:
+            compute = self._functions[node.name]
+            weights = {field: getattr(self, _buffer(node, field)) for field in tensors(node)}
             inputs = [values[name] for name in node.inputs]
-            inputs.insert(0, {field: getattr(self, _buffer(node, field)) for field in tensors(node)})
-            stateful, stateless = _STATEFUL, _STATELESS
-            if isinstance(node, FixedNode):
-                inputs.insert(0, [self.program.formats[name] for name in node.inputs])
-                stateful, stateless = fixed.STATEFUL, fixed.STATELESS
             if node.state_width:
-                values[node.name], after[node.name] = stateful[type(node)](node, *inputs, state[node.name])
+                values[node.name], after[node.name] = compute(weights, *inputs, state[node.name])
             else:
-                values[node.name] = stateless[type(node)](node, *inputs)
+                values[node.name] = compute(weights, *inputs)
         return values, after
 
     def _zero_state(self, x: Tensor) -> State:
@@ -92,6 +90,13 @@ class TorchExecutor(nn.Module):
             for node in self.program.nodes
             if node.state_width
         }
+
+
+def _bound(program: Program, node: op.Node) -> Callable:
+    """What a node computes, as a function of its weights, its inputs, and its state where it has one."""
+    if type(node) in _FUNCTIONS:
+        return partial(_FUNCTIONS[type(node)], node)
+    return partial(fixed.FUNCTIONS[type(node)], node, [program.formats[name] for name in node.inputs])
 
 
 def _buffer(node: op.Node, field: str) -> str:
@@ -159,7 +164,7 @@ def _mean_pool(node: op.MeanPool, w: State, x: Tensor, state: Tensor) -> tuple[T
     return totals[..., :-1] / totals[..., -1:], last
 
 
-_STATELESS: dict[type[op.Node], Callable] = {
+_FUNCTIONS: dict[type[op.Node], Callable] = {
     op.Linear: _linear,
     op.Affine: _affine,
     op.Relu: _relu,
@@ -171,6 +176,6 @@ _STATELESS: dict[type[op.Node], Callable] = {
     op.Product: _product,
     op.Round: _round,
     op.LogSoftmax: _log_softmax,
+    op.Diagonal: _diagonal,
+    op.MeanPool: _mean_pool,
 }
-
-_STATEFUL: dict[type[op.Node], Callable] = {op.Diagonal: _diagonal, op.MeanPool: _mean_pool}

@@ -22,37 +22,36 @@ from lrnn.quant import Ranges, Scheme, exponent_for_range, get_scheme
 NORM_SCALE_BITS = 16
 
 
-def compile_fixed(
-    program: Program, ranges: Ranges, scheme: str | Scheme = "w8a16", output: str | None = None
-) -> Program:
+def compile_fixed(program: Program, ranges: Ranges, scheme: str | Scheme = "w8a16") -> Program:
     """A program in fixed point that does what a program in float does: the same values by the same names.
 
     Its frames go in and out as floats, so that it takes the place of the other anywhere; in between there are
     integers only. Nothing in it depends on the data that run through it: exponents are static.
 
+    A classifier ends at its logits, and `meta["output"]` says so: log-softmax has no integer form.
+
     Args:
         program: in float, as `lrnn.compile` makes it.
         ranges: of its values, see `calibrate`.
         scheme: a name of lrnn.quant.SCHEMES, or a Scheme.
-        output: name of the value to end at; None is the program's own. A classifier ends at its decoder:
-            log-softmax has no integer form.
 
     Raises:
-        ValueError: a node has no integer form, a range is zero or missing, a state does not decay, or a sum
-            could overflow the accumulators of the scheme; the message names the node.
+        ValueError: a node has no integer form, a range is missing or that of the input is zero, a state does
+            not decay, or a sum could overflow the accumulators of the scheme; the message names the node.
     """
     scheme = get_scheme(scheme)
     if scheme.float_weights is not None:
         raise ValueError(f"scheme {scheme.name!r} runs in float, expected one of integers")
     if program.is_fixed:
         raise ValueError("program is in fixed point already, expected one in float")
-    output = program.output if output is None else output
-    if output not in program.widths:
-        raise ValueError(f"output is {output!r}, expected the name of a value of the program")
+    output, meta = program.output, _meta(program, ranges, scheme)
+    for last in program.nodes:
+        if last.name == output and isinstance(last, op.LogSoftmax):
+            output, meta["output"] = last.inputs[0], "logits"
     nodes = _needed(fold_affine(program.nodes, output), output)
     folded = Program(program.input, program.input_width, tuple(map(_float32, nodes)), output)
     try:
-        return _Lowering(folded, ranges, scheme).run(_meta(program, ranges, scheme))
+        return _Lowering(folded, ranges, scheme).run(meta)
     except KeyError as error:
         raise ValueError(f"ranges: {error.args[0]}") from None
 
@@ -88,7 +87,7 @@ class _Lowering:
 
     def __init__(self, program: Program, ranges: Ranges, scheme: Scheme):
         self.program, self.scheme = program, scheme
-        self.exponents = Exponents(program, program.output, ranges, scheme)
+        self.exponents = Exponents(program, ranges, scheme)
         self.nodes: list[op.Node] = []
         self.names: dict[str, str] = {}  # of the integers of each value
         self.formats: dict[str, Format | None] = {program.input: None}
@@ -101,7 +100,7 @@ class _Lowering:
         self.add(source, fixed.Quantize(name, (source,), exponent=exponent, bits=bits))
         for node in self.program.nodes:
             if type(node) not in _RULES:
-                raise node.error("it has no integer form; `output` can name an earlier value to end at")
+                raise node.error("it has no integer form")
             _RULES[type(node)](self, node)
         output = self.names[self.program.output]
         last = self._free(f"{output}.floats")
@@ -160,12 +159,12 @@ class _Lowering:
     def _check_accumulator(self, node: op.Node, formats: tuple) -> None:
         most = self.scheme.accumulator_bits
         if most < 64 and isinstance(node, fixed.Linear):
-            greatest = max(node.bounds(formats[0]), default=0)
-            if greatest >= 1 << (most - 1):
-                raise node.error(
-                    f"a sum could reach {greatest}, expected less than 2 ** {most - 1} "
-                    f"(scheme {self.scheme.name!r}: accumulator_bits is {most})"
-                )
+            for row, bound in enumerate(node.bounds(formats[0])):
+                if bound >= 1 << (most - 1):
+                    raise node.error(
+                        f"the sum of row {row} could reach {bound}, expected less than 2 ** {most - 1} "
+                        f"(scheme {self.scheme.name!r}: accumulator_bits is {most})"
+                    )
 
     def _free(self, name: str) -> str:
         while name in self.program.widths:

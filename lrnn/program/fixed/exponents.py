@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from lrnn.program import nodes as op
-from lrnn.program.fixed.nodes import MOST_EXPONENT
+from lrnn.program.fixed.base import MOST_EXPONENT
 from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, exponent_for_range
 
@@ -34,13 +34,12 @@ class Exponents:
 
     Args:
         program: in float.
-        output: name of the value that leaves it.
         ranges: of its values.
         scheme: widths.
     """
 
-    def __init__(self, program: Program, output: str, ranges: Ranges, scheme: Scheme):
-        self.output, self.ranges, self.scheme = output, ranges, scheme
+    def __init__(self, program: Program, ranges: Ranges, scheme: Scheme):
+        self.output, self.ranges, self.scheme = program.output, ranges, scheme
         self.nodes = {node.name: node for node in program.nodes}
         self.readers: dict[str, list[op.Node]] = {program.input: [], **{name: [] for name in self.nodes}}
         for node in program.nodes:
@@ -60,7 +59,7 @@ class Exponents:
         )
 
     def _exponent(self, name: str) -> int:
-        """Exponent of a value; ValueError names the node whose range is zero."""
+        """Exponent of a value."""
         if self.is_message(name):
             return self._fitting(name, self.scheme.activation_bits)
         wanted = [self._wanted(name, reader) for reader in self.readers[name]]
@@ -93,13 +92,13 @@ class Exponents:
         return _capped(exponent_for_range(self._whole(name), bits))
 
     def _whole(self, name: str) -> float:
+        """The range of a value, above zero; one that never moved has the range of what it is made from."""
         largest = self.ranges[name].max_abs
-        if largest == 0:
-            text = "its range is zero on the calibration data, so that no scale fits it"
-            raise (
-                self.nodes[name].error(text) if name in self.nodes else ValueError(f"input {name!r}: {text}")
-            )
-        return largest
+        if largest > 0:
+            return largest
+        if name not in self.nodes:
+            raise ValueError(f"input {name!r}: its range is zero on the calibration data: no scale fits it")
+        return self._whole(self.nodes[name].inputs[0])
 
 
 def _capped(exponent: int) -> int:

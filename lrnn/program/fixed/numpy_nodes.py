@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lrnn.program import nodes as op
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.arithmetic import interpolate, inverse_root, saturate, shift_right
 from lrnn.program.fixed.format import Format
@@ -100,7 +101,7 @@ def _mean_pool(
     return (2 * total + count) // (2 * count), state
 
 
-STATELESS: dict[type[fixed.Node], Callable] = {
+FUNCTIONS: dict[type[op.Node], Callable] = {
     fixed.Quantize: _quantize,
     fixed.Dequantize: _dequantize,
     fixed.Rescale: _rescale,
@@ -112,6 +113,6 @@ STATELESS: dict[type[fixed.Node], Callable] = {
     fixed.Norm: _norm,
     fixed.Add: _add,
     fixed.Product: _product,
+    fixed.Diagonal: _diagonal,
+    fixed.MeanPool: _mean_pool,
 }
-
-STATEFUL: dict[type[fixed.Node], Callable] = {fixed.Diagonal: _diagonal, fixed.MeanPool: _mean_pool}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lrnn.program import nodes as op
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.arithmetic import INVERSE_ROOTS, ROOT_STEP
 from lrnn.program.fixed.format import Format
@@ -153,7 +154,7 @@ def _mean_pool(
     return (2 * total + count).div(2 * count, rounding_mode="floor"), totals[:, -1] if x.shape[1] else state
 
 
-STATELESS: dict[type[fixed.Node], Callable] = {
+FUNCTIONS: dict[type[op.Node], Callable] = {
     fixed.Quantize: _quantize,
     fixed.Dequantize: _dequantize,
     fixed.Rescale: _rescale,
@@ -165,6 +166,6 @@ STATELESS: dict[type[fixed.Node], Callable] = {
     fixed.Norm: _norm,
     fixed.Add: _add,
     fixed.Product: _product,
+    fixed.Diagonal: _diagonal,
+    fixed.MeanPool: _mean_pool,
 }
-
-STATEFUL: dict[type[fixed.Node], Callable] = {fixed.Diagonal: _diagonal, fixed.MeanPool: _mean_pool}

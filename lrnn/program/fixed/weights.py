@@ -70,7 +70,7 @@ def map_integers(
 def decay_integers(node: op.Diagonal, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """1 - lambda of every state with an exponent of its own, and |lambda| below 1 for certain.
 
-    Where rounding would leave |lambda| at 1 or above, the real part is raised step by step.
+    Where rounding would leave |lambda| at 1 or above, the greater part of lambda is cut towards zero.
 
     Args:
         node: in float.
@@ -89,12 +89,14 @@ def decay_integers(node: op.Diagonal, bits: int) -> tuple[np.ndarray, np.ndarray
     decay = np.stack((1 - a[:, 0], -a[:, 1]), 1)
     integers, exponents = quantize_weight(decay, bits, "row")
     coarse = np.minimum(exponents, MOST_DECAY_EXPONENT)
+    if (coarse < 1).any():
+        raise node.error(f"1 - lambda of state {int(coarse.argmin())} does not fit {bits} bits")
     integers = np.rint(np.ldexp(decay, coarse[:, None])).astype(np.int64)
     for p, s in enumerate(coarse.tolist()):
         re, im = integers[p].tolist()
-        while ((1 << s) - re) ** 2 + im**2 >= 1 << 2 * s:
-            re += 1
-        if re > largest_integer(bits):
-            raise node.error(f"state {p} has no |lambda| below 1 in {bits} bits")
-        integers[p, 0] = re
+        part = [(1 << s) - re, -im]  # of lambda
+        while part[0] ** 2 + part[1] ** 2 >= 1 << 2 * s:
+            greater = int(abs(part[1]) > abs(part[0]))
+            part[greater] -= 1 if part[greater] > 0 else -1
+        integers[p] = (1 << s) - part[0], -part[1]
     return integers.astype(np.int16 if bits <= 16 else np.int32), coarse.astype(np.int8)
