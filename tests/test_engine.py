@@ -20,7 +20,7 @@ from isas import Library
 
 import lrnn
 from lrnn.engine import core as engine_core
-from lrnn.engine import native, open_stream
+from lrnn.engine import native, native_engine, open_stream
 from lrnn.ops.libraries import core_library
 from lrnn.profile.bench import stream as stream_bench
 from lrnn.program import Program, nodes
@@ -340,10 +340,10 @@ def test_streams_share_one_engine_that_dies_with_the_program():
     program = lrnn.compile(model())
     first, second = program.stream(), program.stream()
     assert first.engine is second.engine
-    count = len(native._engines)
+    count = len(native_engine._engines)
     del first, second, program
     gc.collect()
-    assert len(native._engines) == count - 1
+    assert len(native_engine._engines) == count - 1
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -517,7 +517,7 @@ WEIGHT = np.ones((4, 3), np.float32)
     ],
 )
 def test_bad_graphs_are_refused_in_words(call, message):
-    library = native._core()
+    library = native.engine_core()
     engine = library.lrnn_engine_new(3, 0)
     try:
         assert call(library, engine) < 0
@@ -531,7 +531,7 @@ def test_bad_graphs_are_refused_in_words(call, message):
 
 @needs_core
 def test_a_finished_engine_takes_no_more_nodes():
-    library = native._core()
+    library = native.engine_core()
     engine = library.lrnn_engine_new(3, 0)
     assert library.lrnn_engine_finish(engine, 0) == 0
     assert library.lrnn_engine_relu(engine, 0) < 0
@@ -548,7 +548,7 @@ def test_a_finished_engine_takes_no_more_nodes():
 
 @needs_core
 def test_isa_of_the_environment():
-    code = "from lrnn.engine import native; print(native._core().lrnn_isa().decode())"
+    code = "from lrnn.engine import native; print(native.engine_core().lrnn_isa().decode())"
     for name in LIBRARY.isas:
         run = [sys.executable, "-c", code]
         found = subprocess.run(
@@ -559,12 +559,12 @@ def test_isa_of_the_environment():
 
 def test_without_the_core(monkeypatch):
     monkeypatch.setattr(engine_core, "core_library", lambda: (None, "no compiled engine here"))
-    native._core.cache_clear()
+    native.engine_core.cache_clear()
     try:
         with pytest.raises(RuntimeError, match=r"engine='numpy' runs without it.*no compiled engine here"):
             one_node(nodes.Relu("y", ("x",)), 3).stream()
     finally:
-        native._core.cache_clear()
+        native.engine_core.cache_clear()
 
 
 @needs_core

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lrnn.nn import SequenceModel
+from lrnn.program.dead import drop_dead_states
 from lrnn.program.fold import fold_affine
 from lrnn.program.nodes import Node
 from lrnn.program.program import Program, tensors
@@ -82,7 +83,8 @@ class Graph:
 def compile(model: SequenceModel, meta: dict | None = None) -> Program:
     """Compile a model, as it is in evaluation mode, to a Program in float32.
 
-    Affine maps (batch norms) are folded into the matrices that read them, masks become zeros. A
+    Affine maps (batch norms) are folded into the matrices that read them, masks become zeros, and states that
+    masks cut off are left out. A
     classifier's program gives at every frame the log-probabilities of what it has seen so far.
 
     Args:
@@ -100,7 +102,8 @@ def compile(model: SequenceModel, meta: dict | None = None) -> Program:
     graph = Graph()
     with torch.no_grad():
         output = graph.lower(model, "model", "input")
-    nodes = tuple(_rounded(node) for node in fold_affine(graph.nodes, output))
+    nodes = drop_dead_states(fold_affine(graph.nodes, output), output)
+    nodes = tuple(_rounded(node) for node in nodes)
     return Program("input", model.config.d_in, nodes, output, dict(meta or {}))
 
 

@@ -139,20 +139,32 @@ void product(const Operation& op, float* base, std::int32_t) noexcept {
     each<T>(op, base, [&](std::int32_t i) { return shifted(Lanes<T>::read(x0 + i) * Lanes<T>::read(x1 + i), shift); });
 }
 
+// y[i] = f(i) for whole vectors of integers, padding included.
+template <typename F>
+inline void each_narrow(const Operation& op, float* base, F f) {
+    std::int32_t* y = integers(base, op.out);
+    for (std::int32_t i = 0; i < op.n; i += kLanes) Lanes<std::int32_t>::write(y + i, f(i));
+}
+
 void relu(const Operation& op, float* base, std::int32_t) noexcept {
     const std::int32_t* x = integers(base, op.in);
-    std::int32_t* y = integers(base, op.out);
-    for (std::int32_t i = 0; i < op.n; ++i) y[i] = x[i] > 0 ? x[i] : 0;
+    each_narrow(op, base, [=](std::int32_t i) {
+        const Narrow v = Lanes<std::int32_t>::read(x + i);
+        return v > 0 ? v : Narrow{};
+    });
 }
+
+// (re, im) pairs of int32 as lanes of 64 bits, little endian: each part with its sign extended, and back.
+inline Wide first(Wide pairs) { return (pairs << 32) >> 32; }
+inline Wide second(Wide pairs) { return pairs >> 32; }
+inline Wide paired(Wide re, Wide im) { return (re & 0xffffffff) | (im << 32); }
 
 void pair_relu(const Operation& op, float* base, std::int32_t) noexcept {
     const std::int32_t* x = integers(base, op.in);
-    std::int32_t* y = integers(base, op.out);
-    for (std::int32_t i = 0; i < op.n; i += 2) {
-        const std::int32_t re = x[i], im = x[i + 1], stays = -static_cast<std::int32_t>(re > 0 || (re == 0 && im > 0));
-        y[i] = re & stays;
-        y[i + 1] = im & stays;
-    }
+    each_narrow(op, base, [=](std::int32_t i) {
+        const Wide pairs = *reinterpret_cast<const Wide*>(x + i), re = first(pairs), im = second(pairs);
+        return Narrow(pairs & ((re > 0) | ((re == 0) & (im > 0))));
+    });
 }
 
 // Two numbers of 32 bits, multiplied to 64; every lane holds one with its sign extended.
@@ -165,11 +177,6 @@ inline Wide multiplied(Wide a, Wide b) {
     return a * b;
 #endif
 }
-
-// (re, im) pairs of int32 as lanes of 64 bits, little endian: each part with its sign extended, and back.
-inline Wide first(Wide pairs) { return (pairs << 32) >> 32; }
-inline Wide second(Wide pairs) { return pairs >> 32; }
-inline Wide paired(Wide re, Wide im) { return (re & 0xffffffff) | (im << 32); }
 
 // What a state adds, and what it gives: the parts of a node around its recurrence, on pairs, with sums of T.
 template <typename T>
@@ -211,44 +218,71 @@ void diagonal(const Operation& op, float* base, std::int32_t) noexcept {
     }
 }
 
-// Entry and slope from one word; both fit 16 bits and their product with what is left of x fits 32.
+// words[from[i]]
+inline Narrow gathered(const std::int32_t* words, Narrow from) {
+#if defined(__AVX512F__)
+    return Narrow(_mm512_i32gather_epi32(__m512i(from), words, 4));
+#elif defined(__AVX2__)
+    return Narrow(_mm256_i32gather_epi32(words, __m256i(from), 4));
+#else
+    Narrow out;
+    for (int k = 0; k < kLanes; ++k) out[k] = words[from[k]];
+    return out;
+#endif
+}
+
+// Entry and slope from one word; both fit 16 bits and their product with what is left of x fits 32. Padding may hold
+// anything: the table has room for whatever 16 bits of it say.
 void table(const Operation& op, float* base, std::int32_t) noexcept {
     const FixedView& node = view(op);
     const std::int32_t* x = integers(base, op.in);
-    std::int32_t* y = integers(base, op.out);
-    const std::int32_t step = node.step, mask = (1 << step) - 1, half = (1 << step) >> 1, offset = node.offset;
-    const std::int32_t* entries = node.table;
-    for (std::int32_t i = 0; i < op.n; ++i) {
-        const std::int32_t above = x[i] + offset, entry = entries[above >> step];
-        y[i] = static_cast<std::int16_t>(entry & 0xffff) + (((entry >> 16) * (above & mask) + half) >> step);
-    }
+    const std::int32_t step = node.step, offset = node.offset, whole = 2 * offset - 1;
+    const std::int32_t mask = (1 << step) - 1, half = (1 << step) >> 1;
+    each_narrow(op, base, [=](std::int32_t i) {
+        const Narrow above = (Lanes<std::int32_t>::read(x + i) + offset) & whole;
+        const Narrow entry = gathered(node.table, above >> step);
+        return ((entry << 16) >> 16) + (((entry >> 16) * (above & mask) + half) >> step);
+    });
 }
 
+inline Floats nearest(Floats v) {
+#if defined(__AVX512F__)
+    return Floats(_mm512_roundscale_ps(__m512(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__AVX2__)
+    return Floats(_mm256_round_ps(__m256(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#else
+    for (int k = 0; k < kLanes; ++k) v[k] = __builtin_nearbyintf(v[k]);
+    return v;
+#endif
+}
+
+// Clipped while still a float to what int32 can take; what was clipped there saturates.
 void quantize(const Operation& op, float* base, std::int32_t) noexcept {
     const float scale = view(op).scalar, *x = base + op.in;
     const std::int32_t most = view(op).most;
-    std::int32_t* y = integers(base, op.out);
-    // Clipped to just within int32 before it is converted; what is clipped there saturates all the same.
-    const float limit = most < (1 << 30) ? static_cast<float>(most) + 1.0f : 2147483520.0f;
-    for (std::int32_t i = 0; i < op.n; ++i) {
-        float v = __builtin_nearbyintf(x[i] * scale);
-        v = v > limit ? limit : v;
-        v = v < -limit ? -limit : v;
-        std::int32_t q = static_cast<std::int32_t>(v);
-        q = q > most || x[i] * scale > limit ? most : q;
-        y[i] = q < -most || x[i] * scale < -limit ? -most : q;
-    }
+    const Floats limit = Floats{} + (most < (1 << 30) ? static_cast<float>(most) + 1.0f : 2147483520.0f);
+    each_narrow(op, base, [=](std::int32_t i) {
+        const Floats scaled = nearest(*reinterpret_cast<const Floats*>(x + i) * scale);
+        const Floats low = scaled > limit ? limit : scaled;
+        const Narrow q = within(__builtin_convertvector(low < -limit ? -limit : low, Narrow), most);
+        const Narrow high = Narrow{} + most;
+        return scaled > limit ? high : scaled < -limit ? -high : q;
+    });
 }
 
 void dequantize(const Operation& op, float* base, std::int32_t) noexcept {
     const std::int32_t* x = integers(base, op.in);
     const float scale = view(op).scalar;
     float* y = base + op.out;
-    for (std::int32_t i = 0; i < op.n; ++i) y[i] = static_cast<float>(x[i]) * scale;
+    for (std::int32_t i = 0; i < op.n; i += kLanes)
+        *reinterpret_cast<Floats*>(y + i) = __builtin_convertvector(Lanes<std::int32_t>::read(x + i), Floats) * scale;
 }
 
+// Whole vectors, padding included.
 void to_words(const std::int32_t* x, std::int32_t n, std::int16_t* out) noexcept {
-    for (std::int32_t i = 0; i < n; ++i) out[i] = static_cast<std::int16_t>(x[i]);
+    using Words = std::int16_t __attribute__((vector_size(2 * kLanes), may_alias));
+    for (std::int32_t i = 0; i < n; i += kLanes)
+        *reinterpret_cast<Words*>(out + i) = __builtin_convertvector(Lanes<std::int32_t>::read(x + i), Words);
 }
 
 template <typename Sum, typename T>
