@@ -94,7 +94,7 @@ def real_array(value, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
 
 
 def checked_state(program: Program, value: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`value` as arrays of `program.state_dtypes`, one for every node of `program` that remembers, in its order.
+    """`value` as arrays of `program.state_dtypes`, one for every node that remembers, in the program's order.
 
     Raises:
         TypeError: an entry does not hold real numbers, or not integers where the program is in fixed point.

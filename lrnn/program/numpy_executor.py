@@ -1,7 +1,7 @@
 """The normative executor: one frame at a time in numpy, as plain as the equations. What it computes is right.
 
-Floats are float32, integers int64; nodes run in the order of the program, and a step is a pure function that takes a
-state and returns the next one. It is slow on purpose; the native engine (lrnn.engine) is held to it.
+Floats are float32, integers int64; nodes run in the order of the program, and a step is a pure function that
+takes a state and returns the next one. It is slow on purpose; the native engine (lrnn.engine) is held to it.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Program:
 
     @cached_property
     def formats(self) -> dict[str, Format | None]:
-        """The integers of every value by name, None for floats; ValueError names the node that does not fit."""
+        """Format of every value by name, None for floats; ValueError names the node that does not fit."""
         formats: dict[str, Format | None] = {self.input: None}
         for node in self.nodes:
             formats[node.name] = node.format(tuple(formats[i] for i in node.inputs))

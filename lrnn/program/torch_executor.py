@@ -41,7 +41,7 @@ class TorchExecutor(nn.Module):
         """A chunk of time.
 
         Args:
-            x: (B, T, input_width) floating point; converted to the floating-point type of the buffers, float32.
+            x: (B, T, input_width) floating point; converted to the buffers' floating-point type, float32.
             state: what an earlier call returned; None is zeros.
 
         Returns:
@@ -57,8 +57,8 @@ class TorchExecutor(nn.Module):
         return values[self.program.output], after
 
     def trace(self, x: Tensor, state: State | None = None) -> tuple[dict[str, Tensor], State]:
-        """As `forward`, but returns every value of the program, (B, T, width) by name, the input included; those
-        of fixed-point nodes as int64.
+        """As `forward`, but returns every value of the program, (B, T, width) by name, the input included;
+        those of fixed-point nodes as int64.
         """
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}, expected a floating-point tensor")

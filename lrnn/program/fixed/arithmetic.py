@@ -67,7 +67,7 @@ INVERSE_ROOTS = inverse_root_table()
 
 
 def inverse_root(w: int) -> tuple[int, int]:
-    """1 / sqrt(w) as mantissa * 2 ** -(31 + j), to a relative error of 1.5e-5.
+    """1 / sqrt(w) as mantissa * 2 ** -(31 + j), to a relative error of 3e-5.
 
     w is scaled by an even power of two to m in [2 ** 30, 2 ** 32), where the table stands.
 

@@ -1,5 +1,5 @@
-"""What all nodes of a fixed-point Program share: integers in, one rounding shift and one saturation, and the proof
-that no sum overflows.
+"""What all nodes of a fixed-point Program share: integers in, one rounding shift and one saturation, and the
+proof that no sum overflows.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ class FixedNode(Node):
             raise self.error(f"row {row} is shifted by {shift}, expected {-MOST_SHIFT} to {MOST_SHIFT}")
 
     def _check_symmetric(self, name: str, integers: np.ndarray) -> None:
+        if integers.dtype.kind != "i" or not integers.size:
+            return  # another kind of number is named when the node joins a program
         least = np.iinfo(integers.dtype).min
-        if integers.size and integers.min() == least:
+        if integers.min() == least:
             raise self.error(f"{name} has {least}, expected at least {least + 1}: integers are symmetric")
 
 
@@ -81,8 +83,8 @@ class Rounded(FixedNode):
         return Format.saturated(self.exponent, self.bits)
 
     def accumulator_bits(self, inputs: tuple[Format, ...]) -> int:
-        """32 or 64: what provably holds every sum in any order, with the half that rounds and, where the shift
-        is to the left, shifted.
+        """32 or 64: what provably holds every sum in any order, with the half that rounds and, where the
+        shift is to the left, shifted.
         """
         bits = 32
         for row, (bound, shift) in enumerate(self.sums(inputs)):

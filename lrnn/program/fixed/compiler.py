@@ -17,7 +17,7 @@ from lrnn.program.fixed.tables import make_table
 from lrnn.program.fixed.weights import decay_integers, map_integers
 from lrnn.program.fold import fold_affine
 from lrnn.program.program import Program
-from lrnn.quant import Ranges, Scheme, exponent_for_range, get_scheme
+from lrnn.quant import Ranges, Scheme, get_scheme
 
 NORM_SCALE_BITS = 16
 

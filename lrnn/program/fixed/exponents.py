@@ -19,7 +19,7 @@ WIDE = 24
 GUARD = 6
 """Bits that what a sum reads has below what it makes."""
 STATE_HEADROOM = 1
-"""Bits of a state above its calibrated range: saturation there is heard for as long as the state remembers."""
+"""Bits of a state above its calibrated range: saturation there is heard as long as the state remembers."""
 OUTPUT_HEADROOM = 3
 """Bits of the output above its calibrated range; a wide value has them to spare."""
 SATURATED_SIGMOID = 16.0

@@ -89,9 +89,12 @@ class Norm(Rounded):
         return self.scale_exponent.astype(np.int64) + self.NORMAL_EXPONENT - self.exponent
 
     def sums(self, inputs):
+        """See Rounded.sums."""
         n, x = len(self.scale), inputs[0].magnitude
         self._fit(n * n * x * x + self.eps)
         normal = int(np.sqrt(n) + 2) << self.NORMAL_EXPONENT
         self._fit(2 * n * x << 17)
-        for scale, bias, shift in zip(self.scale.tolist(), self.bias.tolist(), self.shift().tolist()):
+        for scale, bias, shift in zip(
+            self.scale.tolist(), self.bias.tolist(), self.shift().tolist(), strict=True
+        ):
             yield abs(scale) * normal + abs(bias), shift

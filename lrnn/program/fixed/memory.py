@@ -23,8 +23,8 @@ class Diagonal(Rounded):
         h = saturate(h - (q >> s) + x)
         rest = q mod 2 ** s
 
-    so that nothing is rounded away: the state neither drifts nor sticks above the last bit, however slow. h is
-    `state_bits` wide; x is shifted to its exponent, as every value is. The node's value is h, shifted.
+    so that nothing is rounded away: the state neither drifts nor sticks above the last bit, however slow. h
+    is `state_bits` wide; x is shifted to its exponent, as every value is. The node's value is h, shifted.
 
     Attributes:
         decay: (P, 2) re, im.
@@ -69,6 +69,7 @@ class Diagonal(Rounded):
         return np.concatenate((-most, 0 * most)), np.concatenate((most, np.repeat(rest, 2)))
 
     def sums(self, inputs):
+        """See Rounded.sums: of each state, then of what it reads, then of what it makes."""
         most, x = largest_integer(self.state_bits), inputs[0]
         shift = x.exponent - self.state_exponent
         x_most = (with_shift(x.magnitude, shift) >> max(shift, 0)) + 1

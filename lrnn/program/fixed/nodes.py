@@ -59,12 +59,13 @@ class Rescale(Rounded):
     op: ClassVar[str] = "fixed_rescale"
 
     def sums(self, inputs):
+        """See Rounded.sums."""
         return [(inputs[0].magnitude, inputs[0].exponent - self.exponent)]
 
 
 @dataclass(frozen=True, eq=False)
 class Linear(Rounded):
-    """y = W x + b. Row r of W is `weight[r] * 2 ** -weight_exponent[r]`; b stands at the scale of the sums."""
+    """y = W x + b. Row r of W is `weight[r] * 2 ** -weight_exponent[r]`; b is at the scale of the sums."""
 
     op: ClassVar[str] = "fixed_linear"
     weight: np.ndarray = field(kw_only=True, metadata=axes("rows", "cols", dtypes=WEIGHTS))
@@ -91,6 +92,7 @@ class Linear(Rounded):
         return [w * x.magnitude + b for w, b in zip(weights, biases, strict=True)]
 
     def sums(self, inputs):
+        """See Rounded.sums."""
         return zip(self.bounds(inputs[0]), self.shift(inputs[0]).tolist(), strict=True)
 
 
@@ -117,6 +119,7 @@ class Affine(Rounded):
         return self.scale_exponent.astype(np.int64) + x.exponent - self.exponent
 
     def sums(self, inputs):
+        """See Rounded.sums."""
         scales, biases = self.scale.tolist(), self.bias.tolist()
         bounds = [abs(s) * inputs[0].magnitude + abs(b) for s, b in zip(scales, biases, strict=True)]
         return zip(bounds, self.shift(inputs[0]).tolist(), strict=True)
@@ -162,6 +165,7 @@ class Add(Rounded):
         return widths[0]
 
     def sums(self, inputs):
+        """See Rounded.sums."""
         finest = max(x.exponent for x in inputs)
         for x in inputs:
             self._check_shift(x.exponent - finest)
@@ -181,6 +185,7 @@ class Product(Rounded):
         return widths[0]
 
     def sums(self, inputs):
+        """See Rounded.sums."""
         x0, x1 = inputs
         yield x0.magnitude * x1.magnitude, x0.exponent + x1.exponent - self.exponent
 

@@ -1,4 +1,4 @@
-"""What each fixed-point node computes on a frame, in numpy int64. Normative: every engine makes these integers.
+"""What each fixed-point node computes on a frame, in numpy int64. Normative: every engine makes these.
 
 Functions take a node, the formats of its inputs and the inputs, vectors of int64, and return one.
 """

@@ -47,8 +47,8 @@ def make_table(
         out_exponent: of the entries.
 
     Returns:
-        table (2 ** m + 1,) int16, m at most 8, and the greatest error over all inputs, in units of the function
-        (saturation of the output counts in, that of the input cannot).
+        table (2 ** m + 1,) int16, m at most 8, and the greatest error over all inputs, in units of the
+        function (saturation of the output counts in, that of the input cannot).
     """
     segments = min(SEGMENTS, 1 << in_bits)
     first = -(1 << (in_bits - 1))

@@ -122,7 +122,7 @@ def _product(node: fixed.Product, formats: Formats, w: Buffers, x0: Tensor, x1: 
 def states(
     node: fixed.Diagonal, formats: Formats, w: Buffers, x: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The state h after each frame, (B, T, 2 P) int64, and the node's whole state after the last, (B, 4 P)."""
+    """The state h after each frame, (B, T, 2 P) int64, and the node's state after the last, (B, 4 P)."""
     x = shift_right(x, formats[0].exponent - node.state_exponent, node.rounding)
     h, rest = (part.unflatten(-1, (-1, 2)) for part in state.long().chunk(2, -1))  # (B, P, 2)
     re, im = w["decay"].long()[:, :1], w["decay"].long()[:, 1:] * x.new_tensor([-1, 1])  # (P, 1), (P, 2)
