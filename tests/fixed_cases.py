@@ -7,11 +7,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from lrnn.ops.libraries import core_library
 from lrnn.program import Program
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.numpy_executor import NumpyExecutor
 from lrnn.program.torch_executor import TorchExecutor
 from lrnn.quant import Range, Ranges
+
+HAS_CORE = core_library()[0] is not None
 
 
 def ranges_of(program: Program, x: np.ndarray) -> Ranges:
@@ -36,7 +39,8 @@ def trace(program: Program, x: np.ndarray) -> tuple[dict[str, np.ndarray], dict[
     """Every value (T, width) of a fixed-point program by name, and the last state, equal in both executors.
 
     numpy goes frame by frame, torch over a batch whose second half are the same frames backwards, whole and
-    cut in three. Every integer lies in its format.
+    cut in three; the native engine, where it is built, makes the same outputs and state. Every integer lies in
+    its format.
     """
     plain, batched = NumpyExecutor(program), TorchExecutor(program)
     state, seen = plain.zero_state(), []
@@ -68,7 +72,26 @@ def trace(program: Program, x: np.ndarray) -> tuple[dict[str, np.ndarray], dict[
             assert (after <= high).all()
             assert np.array_equal(after, last[node.name][0].numpy())
             assert torch.equal(last[node.name], carried[node.name])
+    if HAS_CORE:
+        same_in_native(program, x, found[program.output], state)
     return found, state
+
+
+def same_in_native(program: Program, x: np.ndarray, y: np.ndarray, state: dict[str, np.ndarray]) -> None:
+    """The native engine gives y and ends in `state`: frame by frame, and in a chunk from a state given to it."""
+    stream = program.stream("native")
+    half = len(x) // 2
+    parts = [stream.step(frame)[None] for frame in np.asarray(x[:half], np.float32)]
+    middle = stream.state
+    parts.append(stream.run(x[half:]))
+    assert np.array_equal(np.concatenate(parts), y)
+    for _ in range(2):
+        for name, value in stream.state.items():
+            assert value.dtype == state[name].dtype
+            assert np.array_equal(value, state[name]), name
+        stream.reset()
+        stream.state = middle
+        assert np.array_equal(stream.run(x[half:]), y[half:])
 
 
 def between(node, x_exponent: int = 0, x_bits: int = 16, width: int = 1) -> Program:
