@@ -134,7 +134,7 @@ def test_chunks_of_any_length_go_frame_by_frame():
     whole = made.stream().run(x)
     stream = made.stream()
     assert np.array_equal(np.concatenate([stream.run(part) for part in np.split(x, [1, 64, 100])]), whole)
-    with pytest.raises(ValueError, match=r"^node 'x' .* format is 3 \\(tiles\\)"):
+    with pytest.raises(ValueError, match=r"^node 'x' .* format is 3 \(tiles\)"):
         native.NativeEngine(between(fixed.Relu("y", ("x",))), "tiles")
 
 
@@ -146,7 +146,7 @@ def test_bad_frames_are_refused_and_the_state_kept():
     before = stream.state
     broken = x.copy()
     broken[7, 3] = np.nan
-    with pytest.raises(ValueError, match="^frames has NaN"):
+    with pytest.raises(ValueError, match=r"^frames has NaN"):
         stream.run(broken)
     assert all(np.array_equal(stream.state[name], value) for name, value in before.items())
     name = next(iter(before))

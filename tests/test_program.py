@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 import lrnn
 from lrnn.program import Graph, Program, lowers, nodes
+from lrnn.program.dead import drop_dead_states
 from lrnn.program.numpy_executor import NumpyExecutor
 from lrnn.program.program import tensors
 from lrnn.program.torch_executor import TorchExecutor
@@ -140,6 +141,39 @@ def test_masks_become_zeros():
     assert not any(np.signbit(weight[weight == 0]).any() for weight in found.values())  # no -0.0
     lrnn.compile(model.train())  # the parametrizations see evaluation mode all the same
     assert parametrize.is_parametrized(ssm, "B")
+
+
+@pytest.mark.parametrize("relu", ["none", "parts", "pair"])
+def test_states_that_are_cut_off_are_left_out(relu):
+    """Those without a row of B, and those that C does not read; the rest computes the same."""
+    model = make_model(replace(SMALL, relu=relu))
+    ssm = model.blocks[0].ssm
+    P = ssm.B.shape[0]
+    with torch.no_grad():
+        ssm.B[0] = 0
+        ssm.C[:, 1] = 0
+        model.blocks[1].ssm.B.zero_()  # nothing moves: one state stands for all
+    program = lrnn.compile(model)
+    assert program.state_widths == {"blocks.0.ssm.state": 2 * (P - 2), "blocks.1.ssm.state": 2}
+    x = torch.randn(2, 30, SMALL.d_in)
+    found = np.stack([run_numpy(program, part.numpy()) for part in x])
+    np.testing.assert_allclose(found, every_frame(model, x).numpy(), atol=1e-5, rtol=1e-5)
+
+
+def test_states_that_something_else_reads_stay():
+    """A state whose value is the output, or which two matrices read, is not touched."""
+    zeros, ones = np.zeros((4, 2), np.float32), np.ones((2, 4), np.float32)
+    state = nodes.Diagonal("h", ("b",), np.full((2, 2), 0.5, np.float32))
+    read_twice = (
+        nodes.Linear("b", ("x",), zeros),
+        state,
+        nodes.Linear("c", ("h",), ones),
+        nodes.Linear("d", ("h",), ones),
+        nodes.Add("y", ("c", "d")),
+    )
+    assert drop_dead_states(read_twice, "y") == list(read_twice)
+    is_output = (nodes.Linear("b", ("x",), zeros), state)
+    assert drop_dead_states(is_output, "h") == list(is_output)
 
 
 def test_batch_norm_folds_before_the_ssm():
