@@ -4,6 +4,7 @@ kind of node.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from lrnn.program import nodes as op
 from lrnn.program.fixed import nodes as fixed
-from lrnn.program.fixed.exponents import Exponents
+from lrnn.program.fixed.base import MOST_EXPONENT
+from lrnn.program.fixed.exponents import TABLE_BITS, Exponents
 from lrnn.program.fixed.format import Format
 from lrnn.program.fixed.tables import make_table
 from lrnn.program.fixed.weights import decay_integers, map_integers
@@ -20,6 +22,7 @@ from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, get_scheme
 
 NORM_SCALE_BITS = 16
+MOST_EPS_BITS = 60  # of a norm's eps, which its sums of squares have to leave room for
 
 
 def compile_fixed(program: Program, ranges: Ranges, scheme: str | Scheme = "w8a16") -> Program:
@@ -115,16 +118,17 @@ class _Lowering:
         self.nodes.append(node)
         self.names[value] = node.name
 
-    def read(self, node: op.Node, message: bool = False) -> tuple[tuple[str, ...], list[Format]]:
+    def read(
+        self, node: op.Node, bits: int = 32, exponent: int = MOST_EXPONENT
+    ) -> tuple[tuple[str, ...], list[Format]]:
         """Names and formats of the integers that a node of the float program reads.
 
         Args:
             node: the reader.
-            message: it is a matrix, which reads values of the scheme's `matrix_input_bits`.
+            bits: the most it can read; a wider value is made narrower first.
+            exponent: the finest it can read.
         """
-        names = [self.names[name] for name in node.inputs]
-        if message:
-            names = [self._narrowed(name) for name in names]
+        names = [self._narrowed(self.names[name], bits, exponent) for name in node.inputs]
         return tuple(names), [self.formats[name] for name in names]
 
     def made(self, node: op.Node) -> dict:
@@ -135,14 +139,16 @@ class _Lowering:
             "rounding": self.scheme.rounding,
         }
 
-    def _narrowed(self, name: str) -> str:
-        """A value at the width that matrices read, made when first asked for."""
-        found, bits = self.formats[name], self.scheme.matrix_input_bits
-        if found.bits <= bits:
+    def _narrowed(self, name: str, bits: int, exponent: int) -> str:
+        """A value at these bits and this exponent at most, made when first asked for."""
+        found = self.formats[name]
+        bits = min(bits, found.bits)
+        exponent = min(exponent, found.exponent - (found.bits - bits))
+        if (bits, exponent) == (found.bits, found.exponent):
             return name
-        narrow = f"{name}.message"
+        narrow = f"{name}.bits{bits}.exponent{exponent}"
         if narrow not in self.formats:
-            exponent, rounding = found.exponent - (found.bits - bits), self.scheme.rounding
+            rounding = self.scheme.rounding
             node = fixed.Rescale(narrow, (name,), exponent=exponent, bits=bits, rounding=rounding)
             self.formats[narrow] = node.format((found,))
             self.nodes.append(node)
@@ -173,7 +179,7 @@ class _Lowering:
 
 
 def _linear(to: _Lowering, node: op.Linear) -> None:
-    names, (x,) = to.read(node, message=True)
+    names, (x,) = to.read(node, to.scheme.matrix_input_bits)
     made = to.made(node)
     bits = to.scheme.weight_bits
     if any(isinstance(reader, op.Diagonal) for reader in to.exponents.readers[node.name]):
@@ -218,16 +224,17 @@ def _relu(to: _Lowering, node: op.Relu | op.PairRelu) -> None:
 
 
 def _table(to: _Lowering, node: op.Sigmoid | op.Gelu) -> None:
-    names, (x,) = to.read(node)
-    exponent, bits = to.exponents.exponent(node.name), to.scheme.activation_bits
+    names, (x,) = to.read(node, TABLE_BITS)
+    exponent, bits = to.exponents.exponent(node.name), to.exponents.bits(node.name)
     table, max_error = make_table(node.op, x.bits, x.exponent, bits, exponent)
     values = {"function": node.op, "max_error": max_error, "exponent": exponent, "bits": bits}
     to.add(node.name, fixed.Table(node.name, names, table=table, **values))
 
 
 def _layer_norm(to: _Lowering, node: op.LayerNorm) -> None:
-    names, (x,) = to.read(node)
     made, n = to.made(node), len(node.scale)
+    finest = (MOST_EPS_BITS - math.frexp(n * n * node.eps)[1]) // 2
+    names, (x,) = to.read(node, TABLE_BITS, min(finest, MOST_EXPONENT))
     t = fixed.Norm.NORMAL_EXPONENT
     integers = map_integers(node.scale, node.shift, NORM_SCALE_BITS, "row", t, made["exponent"])
     eps = max(1, round(n * n * node.eps * 2.0 ** (2 * x.exponent)))

@@ -25,7 +25,11 @@ OUTPUT_HEADROOM = 3
 SATURATED_SIGMOID = 16.0
 """Beyond it a sigmoid is 0 or 1 to 23 bits."""
 
+TABLE_BITS = 16
+"""Most bits of what a table or a norm reads, and a table makes."""
+
 _RELUS = (op.Relu, op.PairRelu)
+_TABLES = (op.Sigmoid, op.Gelu)
 _ANY_WIDTH = (op.Add, op.Diagonal)
 
 
@@ -50,7 +54,10 @@ class Exponents:
 
     def bits(self, name: str) -> int:
         """Width of a value."""
-        return self.scheme.activation_bits if self.is_message(name) else WIDE
+        bits = self.scheme.activation_bits if self.is_message(name) else WIDE
+        if isinstance(self.nodes.get(name), _TABLES):
+            return min(bits, self.scheme.activation_bits, TABLE_BITS)
+        return bits
 
     def _is_message(self, name: str) -> bool:
         return any(
@@ -60,11 +67,12 @@ class Exponents:
 
     def _exponent(self, name: str) -> int:
         """Exponent of a value."""
+        bits = self.bits(name)
         if self.is_message(name):
-            return self._fitting(name, self.scheme.activation_bits)
+            return self._fitting(name, bits)
         wanted = [self._wanted(name, reader) for reader in self.readers[name]]
-        headroom = OUTPUT_HEADROOM if name == self.output else 0
-        return min([*wanted, self._fitting(name, WIDE - headroom)])
+        headroom = OUTPUT_HEADROOM if name == self.output and bits == WIDE else 0
+        return min([*wanted, self._fitting(name, bits - headroom)])
 
     def _wanted(self, name: str, reader: op.Node) -> int:
         """How fine a reader of any width would have a value."""

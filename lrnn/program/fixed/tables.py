@@ -9,7 +9,7 @@ import numpy as np
 from lrnn.program.fixed.arithmetic import interpolate
 from lrnn.quant import largest_integer
 
-SEGMENTS = 256
+SEGMENTS = 512
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -41,13 +41,13 @@ def make_table(
 
     Args:
         function: a name of FUNCTIONS.
-        in_bits: width of the input, 2 to 16; one of at most 8 bits has an entry for each integer.
+        in_bits: width of the input, 2 to 16; one of at most 9 bits has an entry for each integer.
         in_exponent: of the input.
         out_bits: width of the entries, 2 to 16.
         out_exponent: of the entries.
 
     Returns:
-        table (2 ** m + 1,) int16, m at most 8, and the greatest error over all inputs, in units of the
+        table (2 ** m + 1,) int16, m at most 9, and the greatest error over all inputs, in units of the
         function (saturation of the output counts in, that of the input cannot).
     """
     segments = min(SEGMENTS, 1 << in_bits)
