@@ -63,6 +63,7 @@ class S5Block(nn.Module):
         self.relu = nn.ReLU() if rectified else nn.Identity()  # of the residual sum
         self.out1 = linear(config.d_model, config.d_model) if config.glu == "full" else None
         self.out2 = linear(config.d_model, config.d_model) if config.glu != "none" else None
+        self.sigmoid = nn.Sigmoid()
         self.dropout = TimeDropout(config.dropout)
 
     def forward(self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None):
@@ -78,7 +79,7 @@ class S5Block(nn.Module):
         x1 = self.dropout(self.activation(y))
         if self.out2 is None:
             return x1
-        gate = torch.sigmoid(self.out2(x1))
+        gate = self.sigmoid(self.out2(x1))
         if self.out1 is not None:
             return self.dropout(self.out1(x1) * gate)
         return self.dropout((x1 if self.config.glu == "half1" else y) * gate)

@@ -18,6 +18,10 @@ from lrnn.nn.config import Relu, S5Options
 from lrnn.ops import scan
 
 
+MAX_DECAY = -1e-4
+"""Largest real part of an eigenvalue with options.clip_eigs."""
+
+
 class S5(nn.Module):
     """The state-space model alone: no norm, no activation of its output, no residual.
 
@@ -72,16 +76,7 @@ class S5(nn.Module):
         lambda_bar = (1 + Lambda dt / 2) / (1 - Lambda dt / 2), gain = dt / (1 - Lambda dt / 2). Always in
         float32 or wider.
         """
-        re, im, log_step = (_at_least_float32(p) for p in (self.Lambda_re, self.Lambda_im, self.log_step))
-        if self.options.clip_eigs:
-            re = re.clamp(max=-1e-4)
-        Lambda = torch.complex(re, im)
-        dt = self.options.step_rescale * torch.exp(log_step)
-        if self.options.discretization == "zoh":
-            lambda_bar = torch.exp(Lambda * dt)
-            return lambda_bar, (lambda_bar - 1) / Lambda
-        half = 1 / (1 - Lambda * dt / 2)
-        return half * (1 + Lambda * dt / 2), half * dt
+        return discretize(self.Lambda_re, self.Lambda_im, self.log_step, self.options)
 
     def input_matrix(self, gain: Tensor) -> Tensor:
         """B_bar as a real matrix (2P, H) of interleaved (re, im) rows."""
@@ -143,6 +138,20 @@ class S5(nn.Module):
         """Sizes and what departs from the defaults."""
         sizes = f"{self.d_model}, {self.d_state}, blocks={self.blocks}"
         return f"{sizes}, relu={self.relu!r}, options={self.options}"
+
+
+def discretize(re: Tensor, im: Tensor, log_step: Tensor, options: S5Options) -> tuple[Tensor, Tensor]:
+    """`S5.discretize` of any eigenvalues and step sizes, each (P,)."""
+    re, im, log_step = (_at_least_float32(p) for p in (re, im, log_step))
+    if options.clip_eigs:
+        re = re.clamp(max=MAX_DECAY)
+    Lambda = torch.complex(re, im)
+    dt = options.step_rescale * torch.exp(log_step)
+    if options.discretization == "zoh":
+        lambda_bar = torch.exp(Lambda * dt)
+        return lambda_bar, (lambda_bar - 1) / Lambda
+    half = 1 / (1 - Lambda * dt / 2)
+    return half * (1 + Lambda * dt / 2), half * dt
 
 
 def check_frames(x: Tensor, width: int) -> None:

@@ -74,7 +74,7 @@ def attach(module: nn.Module, name: str, shape: torch.Size | tuple[int, ...]) ->
     mask = find(module, name)
     if mask is not None:
         return mask
-    _unshare_class(module)
+    unshare_class(module)
     mask = Mask(shape, getattr(module, name).device)
     parametrize.register_parametrization(module, name, mask)
     if isinstance(module, nn.RNNBase):
@@ -130,13 +130,13 @@ def bake_one(owner: nn.Module, name: str) -> None:
     with torch.no_grad():
         stack.original.copy_(stack[0](stack.original))
     if len(stack) == 1:
-        _unshare_class(owner)
+        unshare_class(owner)
         parametrize.remove_parametrizations(owner, name, leave_parametrized=False)
     else:
         del stack[0]
 
 
-def _unshare_class(module: nn.Module) -> None:
+def unshare_class(module: nn.Module) -> None:
     """Give a parametrized module a class of its own.
 
     parametrize keeps the properties of masked weights on a class that it makes for each module, but deepcopy

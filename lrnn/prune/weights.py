@@ -60,9 +60,9 @@ def find_weights(module: nn.Module, exclude: Sequence[str] = (), also: Sequence[
     Raises:
         ValueError that names the parameter or the pattern.
     """
-    named = list(_named(module))
+    named = list(parameters_of(module))
     for pattern in exclude:
-        if not any(_matches(name, pattern) for name, *_ in named):
+        if not any(matches(name, pattern) for name, *_ in named):
             raise ValueError(
                 f"exclude has the pattern {pattern!r}, which matches no parameter of {_kind(module)}"
             )
@@ -73,7 +73,7 @@ def find_weights(module: nn.Module, exclude: Sequence[str] = (), also: Sequence[
     weights = [
         Weight(tuple(name for name, *_ in tied), tuple((owner, attribute) for _, owner, attribute in tied))
         for tied in uses.values()
-        if not any(_matches(name, pattern) for name, *_ in tied for pattern in exclude)
+        if not any(matches(name, pattern) for name, *_ in tied for pattern in exclude)
     ]
     if not weights:
         raise ValueError(f"{_kind(module)} has no parameter to prune (none with two axes or more is left)")
@@ -94,14 +94,14 @@ def match_overrides(weights: Sequence[Weight], overrides: Mapping[str, float]) -
     """
     fixed = {}
     for pattern, sparsity in overrides.items():
-        matched = [w.name for w in weights if any(_matches(name, pattern) for name in w.names)]
+        matched = [w.name for w in weights if any(matches(name, pattern) for name in w.names)]
         if not matched:
             raise ValueError(f"overrides has the pattern {pattern!r}, which matches no weight that is pruned")
         fixed |= dict.fromkeys(matched, sparsity)
     return fixed
 
 
-def _named(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+def parameters_of(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Name, owner, attribute of every parameter; tied ones as often as used, masked ones by plain name."""
     for prefix, owner in module.named_modules():
         if "parametrizations" in prefix.split("."):
@@ -148,7 +148,8 @@ def _check(weight: Weight) -> None:
         )
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
+    """Whether a glob matches a dotted name, or that of a module it is in."""
     parts = name.split(".")
     return any(fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
 

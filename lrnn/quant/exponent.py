@@ -6,9 +6,13 @@ import math
 from typing import get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lrnn.quant.scheme import WeightScale
+
+
+_MOST_DECAY_EXPONENT = 30  # squares of such integers fit 62 bits
 
 
 def largest_integer(bits: int) -> int:
@@ -29,7 +33,7 @@ def exponent_for_range(max_abs: float, bits: int) -> int:
     _check_bits(bits)
     if not math.isfinite(max_abs) or max_abs <= 0:
         raise ValueError(f"max_abs is {max_abs}, expected a finite number above 0")
-    return int(_exponents(np.float64(max_abs), bits))
+    return int(_exponents(torch.tensor(max_abs, dtype=torch.float64), bits))
 
 
 def quantize_weight(
@@ -54,22 +58,88 @@ def quantize_weight(
         ValueError: NaN or infinity in the weight or a shape without rows, by its name; an unknown scale.
     """
     _check_bits(bits)
-    if isinstance(weight, Tensor):
-        weight = weight.detach().cpu().double().numpy()
-    weight = np.asarray(weight, dtype=np.float64)
-    if not np.isfinite(weight).all():
+    if not isinstance(weight, Tensor):
+        weight = torch.from_numpy(np.array(weight, dtype=np.float64))
+    weight = weight.detach().cpu().double()
+    if not torch.isfinite(weight).all():
         raise ValueError(f"{name} has NaN or infinite values")
     if scale not in get_args(WeightScale):
         raise ValueError(f"scale is {scale!r}, expected one of {', '.join(get_args(WeightScale))}")
+    if scale == "row" and weight.ndim not in (1, 2):
+        raise ValueError(f"{name} has shape {tuple(weight.shape)}, expected (rows, cols) or (rows,)")
+    integers, exponents = to_grid(weight, bits, scale)
+    return integers.numpy().astype(np.int32), exponents.numpy().astype(np.int32)
+
+
+def to_grid(weight: Tensor, bits: int, scale: WeightScale) -> tuple[Tensor, Tensor]:
+    """`quantize_weight` on any device and without its checks: integers in float64, exponents in int32."""
+    weight = weight.double()
+    exponents = _exponents(row_peaks(weight, scale), bits)
+    return torch.ldexp(weight, spread(exponents, weight)).round_(), exponents
+
+
+def quantize_decay(lambda_bar: np.ndarray | Tensor, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Integers of 1 - lambda_bar, real and imaginary part, with an exponent for each state; |lambda_bar| < 1.
+
+    1 - lambda_bar is what a slow state forgets from frame to frame: its own scale keeps it. Where rounding
+    would leave |lambda_bar| at 1 or above, the larger part of lambda_bar is brought nearer to zero step by
+    step.
+
+    Args:
+        lambda_bar: (P,) complex.
+        bits: of each part, with the sign, 2 to 24.
+
+    Returns:
+        integers (P, 2) int32, and exponents (P,) int32, at most 30.
+
+    Raises:
+        ValueError: |lambda_bar| is 1 or more before any rounding, or 1 - lambda_bar too large for these bits.
+    """
+    _check_bits(bits)
+    integers, exponents = _decay_integers(torch.as_tensor(lambda_bar).detach().cpu(), bits)
+    return integers.numpy().astype(np.int32), exponents.numpy().astype(np.int32)
+
+
+def decay_to_grid(lambda_bar: Tensor, bits: int) -> Tensor:
+    """The lambda_bar (P,) complex128 that `quantize_decay` gives."""
+    integers, exponents = _decay_integers(lambda_bar, bits)
+    decay = torch.ldexp(integers.double(), -exponents[:, None])
+    return torch.complex(1 - decay[:, 0], -decay[:, 1])
+
+
+def _decay_integers(lambda_bar: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    lambda_bar = lambda_bar.to(torch.complex128)
+    if not (lambda_bar.abs() < 1).all():  # nor NaN
+        p = int(torch.where(lambda_bar.abs() < 1, 0.0, 1.0).argmax())
+        raise ValueError(f"|lambda_bar| of state {p} is {lambda_bar[p].abs():.7g}, expected less than 1")
+    decay = torch.stack((1 - lambda_bar.real, -lambda_bar.imag), 1)
+    exponents = _exponents(row_peaks(decay, "row"), bits).clamp(0, _MOST_DECAY_EXPONENT)
+    integers = torch.ldexp(decay, exponents[:, None]).round_().long()
+    one = torch.ones_like(exponents, dtype=torch.int64) << exponents
+    if (integers.abs() > largest_integer(bits)).any():
+        raise ValueError(f"{bits} bits do not hold 1 - lambda_bar, whose parts reach {decay.abs().max():.7g}")
+    while True:
+        re, im = one - integers[:, 0], -integers[:, 1]  # of lambda_bar
+        grows = re**2 + im**2 >= one**2
+        if not grows.any():
+            return integers, exponents
+        along = re.abs() >= im.abs()
+        integers[:, 0] += torch.where(grows & along, re.sign(), 0)
+        integers[:, 1] += torch.where(grows & ~along, im.sign(), 0)
+
+
+def row_peaks(weight: Tensor, scale: WeightScale) -> Tensor:
+    """Largest magnitude of each row (rows,), or of the whole ()."""
+    magnitude = weight.abs()
     if scale == "tensor":
-        exponents = _exponents(np.abs(weight).max(initial=0.0), bits)
-        shift = exponents
-    else:
-        if weight.ndim not in (1, 2):
-            raise ValueError(f"{name} has shape {weight.shape}, expected (rows, cols) or (rows,)")
-        exponents = _exponents(np.abs(weight.reshape(len(weight), -1)).max(axis=1, initial=0.0), bits)
-        shift = exponents.reshape(-1, *(1,) * (weight.ndim - 1))
-    return np.rint(np.ldexp(weight, shift)).astype(np.int32), exponents.astype(np.int32)
+        return magnitude.amax() if weight.numel() else weight.new_zeros(())
+    rows = magnitude.reshape(len(weight), -1)
+    return rows.amax(1) if rows.shape[1] else weight.new_zeros(len(weight))
+
+
+def spread(exponents: Tensor, weight: Tensor) -> Tensor:
+    """(rows,) or () -> a shape that broadcasts to the weight's."""
+    return exponents.reshape(-1, *(1,) * (weight.ndim - 1)) if exponents.ndim else exponents
 
 
 def dequantize(integers: np.ndarray, exponents: np.ndarray) -> np.ndarray:
@@ -80,12 +150,12 @@ def dequantize(integers: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     return np.ldexp(integers.astype(np.float64), -exponents)
 
 
-def _exponents(max_abs: np.ndarray, bits: int) -> np.ndarray:
-    """`exponent_for_range` of an array; 0 where max_abs is 0."""
-    mantissa, exponent = np.frexp(max_abs)  # max_abs = mantissa * 2 ** exponent, mantissa in [0.5, 1)
+def _exponents(max_abs: Tensor, bits: int) -> Tensor:
+    """`exponent_for_range` of a tensor in float64; 0 where max_abs is 0."""
+    mantissa, exponent = torch.frexp(max_abs)  # max_abs = mantissa * 2 ** exponent, mantissa in [0.5, 1)
     # max_abs * 2 ** (bits - 1 - exponent); a half above the largest integer, which is odd, would round up.
-    clips = np.ldexp(mantissa, bits - 1) >= largest_integer(bits) + 0.5
-    return np.where(max_abs == 0, 0, bits - 1 - exponent - clips)
+    clips = mantissa * 2.0 ** (bits - 1) >= largest_integer(bits) + 0.5
+    return torch.where(max_abs == 0, 0, bits - 1 - exponent - clips.int())
 
 
 def _check_bits(bits: int) -> None:

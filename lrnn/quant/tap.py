@@ -1,0 +1,148 @@
+"""Taps: where an activation is watched while ranges are found, and rounded from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lrnn.quant.exponent import exponent_for_range, largest_integer
+from lrnn.quant.fake import fake_clamp, fake_round
+from lrnn.quant.observer import Histogram
+from lrnn.quant.ranges import Observer, Range
+from lrnn.quant.scheme import Scheme
+from lrnn.quant.sites import MOST_EXPONENT, Site
+
+Side = Literal["input", "output"]
+_CHILD = {"input": "quantize_input", "output": "quantize_output"}
+
+
+class Tap(nn.Module):
+    """Rounds what enters or leaves a module to the grid of its range: a hook that is a child of the module.
+
+    Its range is part of the state dict, as plain values. Without one it refuses to run.
+
+    Args:
+        site: what is tapped.
+        scheme: widths and rounding.
+    """
+
+    def __init__(self, site: Site, scheme: Scheme):
+        super().__init__()
+        self.site_name, self.kind, self.narrow = site.name, site.kind, site.narrow
+        self.scheme = scheme
+        self.watching: Histogram | None = None
+        self.passes = False  # everything, untouched
+        self.calibration: dict[str, Any] | None = None  # range, observer, clips
+        self._grid: tuple[int, float] = (0, 0.0)
+        self._handle: RemovableHandle | None = None
+
+    def attach(self, owner: nn.Module, side: Side) -> None:
+        """Become a child and a hook of `owner`."""
+        owner.add_module(_CHILD[side], self)
+        if side == "input":
+            self._handle = owner.register_forward_pre_hook(self._before)
+        else:
+            self._handle = owner.register_forward_hook(self._after)
+
+    def detach(self, owner: nn.Module) -> None:
+        """Leave it."""
+        self._handle.remove()
+        for name in [name for name, child in owner.named_children() if child is self]:
+            delattr(owner, name)
+
+    def _before(self, _: nn.Module, args: tuple) -> tuple:
+        return (self(args[0]), *args[1:])
+
+    def _after(self, _: nn.Module, __: tuple, output: Tensor | tuple) -> Tensor | tuple:
+        return (self(output[0]), *output[1:]) if isinstance(output, tuple) else self(output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Watch, or bound, or round."""
+        if self.watching is not None:
+            self.watching.see(x)
+            return x
+        if self.passes:
+            return x
+        if self.calibration is None:
+            raise RuntimeError(
+                f"value {self.site_name!r} was not calibrated; call lrnn.quant.calibrate_model first"
+            )
+        exponent, bound = self._grid
+        if self.kind == "state":
+            return fake_clamp(x, bound)
+        scheme = self.scheme
+        x = fake_round(x, exponent, scheme.activation_bits, scheme.rounding)
+        if self.narrow and scheme.matrix_input_bits < scheme.activation_bits:
+            dropped = scheme.activation_bits - scheme.matrix_input_bits
+            x = fake_round(x, exponent - dropped, scheme.matrix_input_bits, scheme.rounding)
+        return x
+
+    def calibrate(self, found: Range, observer: Observer, clips: int) -> None:
+        """Fix the grid.
+
+        Raises:
+            ValueError: the range is zero; names the value.
+        """
+        bits = self.scheme.state_bits if self.kind == "state" else self.scheme.activation_bits
+        if self.kind == "sigmoid":
+            exponent = bits - 1  # 1 itself saturates, by the last bit
+        elif found.max_abs == 0:
+            raise ValueError(
+                f"value {self.site_name!r} is zero on all calibration data, so that no scale fits it"
+            )
+        else:
+            largest = (
+                min(found.max_abs, SATURATED_SIGMOID) if self.kind == "before_sigmoid" else found.max_abs
+            )
+            exponent = max(-MOST_EXPONENT, min(MOST_EXPONENT, exponent_for_range(largest, bits)))
+        self._grid = exponent, largest_integer(bits) * 2.0**-exponent
+        self.calibration = {"range": asdict(found), "observer": observer, "clips": clips}
+
+    @property
+    def clips_range(self) -> bool:
+        """Whether an observer may clip: not what a recurrence carries."""
+        return self.kind not in ("state", "carried")
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The calibration, in plain values."""
+        return {} if self.calibration is None else dict(self.calibration)
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """See get_extra_state."""
+        if state:
+            self.calibrate(Range(**state["range"]), state["observer"], state["clips"])
+
+    def extra_repr(self) -> str:
+        """Value and grid."""
+        grid = "not calibrated" if self.calibration is None else f"exponent={self._grid[0]}"
+        return f"{self.site_name!r}, {self.kind}, {grid}"
+
+
+def taps(module: nn.Module) -> Iterator[tuple[nn.Module, Tap]]:
+    """All taps below a module with their owners."""
+    for owner in module.modules():
+        for child in owner.children():
+            if isinstance(child, Tap):
+                yield owner, child
+
+
+@contextmanager
+def passing(module: nn.Module) -> Iterator[None]:
+    """Every tap lets everything pass while the block runs."""
+    found = [tap for _, tap in taps(module)]
+    for tap in found:
+        tap.passes = True
+    try:
+        yield
+    finally:
+        for tap in found:
+            tap.passes = False
+
+
+SATURATED_SIGMOID = 16.0
+"""Beyond it a sigmoid is 0 or 1 to 23 bits."""
