@@ -12,19 +12,22 @@ from lrnn.ops import SparsePattern, SparseWeight, backends, scan, sparse_linear
 
 if TYPE_CHECKING:
     from lrnn.data.denoiser import Denoiser
-    from lrnn.program import Program, compile, load
+    from lrnn.program import Program, calibrate, compile, load
     from lrnn.prune import Pruner
     from lrnn.train.prune import Prune
+    from lrnn.train.quant import QuantizationAware
 
 __version__ = "0.1.0"
 
 _LATER = {
     "Program": "lrnn.program",
+    "calibrate": "lrnn.program",
     "compile": "lrnn.program",
     "load": "lrnn.program",
     "Denoiser": "lrnn.data.denoiser",
     "Pruner": "lrnn.prune",
     "Prune": "lrnn.train.prune",
+    "QuantizationAware": "lrnn.train.quant",
 }
 
 _PACKAGES = ("data", "engine", "profile", "program", "prune", "quant", "train")
@@ -35,6 +38,7 @@ __all__ = [
     "Program",
     "Prune",
     "Pruner",
+    "QuantizationAware",
     "S5Block",
     "S5BlockConfig",
     "S5Options",
@@ -43,6 +47,7 @@ __all__ = [
     "SparsePattern",
     "SparseWeight",
     "backends",
+    "calibrate",
     "compile",
     "load",
     "scan",

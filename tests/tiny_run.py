@@ -62,10 +62,10 @@ def write_corpus(folder: Path) -> None:
             soundfile.write(folder / place / names.get(place, f"{n}.wav"), samples, 16000)
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    """`lrnn fit` on the recipe, in `folder`; its stderr is in fit.log."""
+def start(folder: Path, *arguments: str, recipe: str = RECIPE) -> subprocess.Popen:
+    """`lrnn fit` on a recipe, in `folder`; its stderr is in fit.log."""
     folder.mkdir(exist_ok=True)
-    (folder / "tiny.yaml").write_text(RECIPE)
+    (folder / "tiny.yaml").write_text(recipe)
     if not (folder / "corpus").exists():
         write_corpus(folder / "corpus")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LRNN_CACHE": str(folder / "cache")}

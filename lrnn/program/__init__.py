@@ -5,9 +5,10 @@ A new kind of layer compiles once it has a rule: see `lowers`.
 
 from lrnn.program import nodes
 from lrnn.program import rules as _rules  # noqa: F401  registers the rules of lrnn.nn
+from lrnn.program.calibrate import calibrate
 from lrnn.program.compiler import Graph, compile, lowers
 from lrnn.program.file import load
 from lrnn.program.fixed.compiler import compile_fixed
 from lrnn.program.program import Program
 
-__all__ = ["Graph", "Program", "compile", "compile_fixed", "load", "lowers", "nodes"]
+__all__ = ["Graph", "Program", "calibrate", "compile", "compile_fixed", "load", "lowers", "nodes"]

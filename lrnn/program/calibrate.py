@@ -97,7 +97,7 @@ def _frames(batch: np.ndarray | Tensor, number: int, width: int) -> Tensor:
         frames = frames[None]
     if frames.ndim != 3 or frames.shape[-1] != width or 0 in frames.shape:
         raise ValueError(
-            f"batch {number} has shape {tuple(frames.shape)}, "
+            f"batch {number} has shape {tuple(np.shape(batch))}, "
             f"expected (frames, {width}) or (clips, frames, {width})"
         )
     frames = frames.detach().float().cpu()

@@ -14,6 +14,7 @@ from lrnn.quant.ranges import Observer, Range
 _SHIFT = 16
 """Bits of a float32 that a bin does without: bins are 1/128 of an octave wide."""
 _BINS = 1 << (31 - _SHIFT)
+_FINER = 24  # octaves to look for the best grid in: an outlier may stand that far above the rest
 _POINTS = 16  # in a bin, for the error of rounding it
 
 
@@ -90,7 +91,7 @@ class Histogram:
         weights = counts[filled].double()
         finest = exponent_for_range(largest, bits)
         best, least = finest, math.inf
-        for exponent in range(finest, finest + bits):
+        for exponent in range(finest, finest + _FINER):
             integers = torch.ldexp(points, torch.tensor(exponent)).round().clamp(max=largest_integer(bits))
             error = (torch.ldexp(integers, torch.tensor(-exponent)) - points).square().mean(1) @ weights
             if error < least:

@@ -9,7 +9,8 @@ convert(model)                                 # plain weights, on the grids the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,10 @@ from torch.nn.utils import parametrize
 from lrnn.prune.mask import unshare_class
 from lrnn.quant.fake import Columns, Grid, QuantizedEigenvalue, QuantizedInput, QuantizedWeight
 from lrnn.quant.observer import Histogram, check_observer
-from lrnn.quant.ranges import Observer, Range, Ranges
+from lrnn.quant.ranges import Observer, Ranges
 from lrnn.quant.scheme import Scheme, get_scheme
 from lrnn.quant.sites import Target, find
-from lrnn.quant.tap import Tap, taps
+from lrnn.quant.tap import Tap, named_taps, taps
 
 _QUANTIZERS = (QuantizedWeight, QuantizedInput, QuantizedEigenvalue)
 
@@ -153,20 +154,17 @@ def calibrated(model: nn.Module) -> Ranges | None:
         ValueError: an activation was not calibrated, by its name.
     """
     values, observer, clips = {}, "minmax", 0
-    for _, tap in taps(model):
+    for name, tap in named_taps(model):
         if tap.calibration is None:
-            raise ValueError(
-                f"value {tap.site_name!r} was not calibrated; call lrnn.quant.calibrate_model first"
-            )
-        values[tap.site_name] = Range(**tap.calibration["range"])
-        observer, clips = tap.calibration["observer"], tap.calibration["clips"]
+            raise ValueError(f"value {name!r} was not calibrated; call lrnn.quant.calibrate_model first")
+        values[name], observer, clips = tap.calibration
     return Ranges(values, observer, clips) if values else None
 
 
 def set_ranges(model: nn.Module, ranges: Ranges) -> None:
     """Fix the grid of every rounded activation of a prepared model; KeyError names a missing value."""
-    for _, tap in taps(model):
-        tap.calibrate(ranges[tap.site_name], ranges.observer, ranges.clips)
+    for name, tap in named_taps(model):
+        tap.calibrate(ranges[name], ranges.observer, ranges.clips)
 
 
 def convert(model: nn.Module) -> None:
@@ -181,6 +179,20 @@ def convert(model: nn.Module) -> None:
 def strip(model: nn.Module) -> None:
     """Leave the model with its float weights, as if it had never been prepared."""
     _remove(model, write=False)
+
+
+@contextmanager
+def unfrozen(model: nn.Module) -> Iterator[None]:
+    """Batch norms that `prepare` froze are as they were while the block runs."""
+    stacks = [stack for m in model.modules() for stack in getattr(m, "parametrizations", {}).values()]
+    columns = {c for stack in stacks for quantizer in stack for c in _columns(quantizer)}
+    for norm_columns in columns:
+        norm_columns.release()
+    try:
+        yield
+    finally:
+        for norm_columns in columns:
+            norm_columns.norm.frozen = True
 
 
 @torch.no_grad()

@@ -166,7 +166,7 @@ def find(module: nn.Module, exclude: Sequence[str] = ()) -> Found:
             raise ValueError(
                 f"exclude has the pattern {pattern!r}, which matches no parameter of {_kind(module)}"
             )
-    found = _walk(module, exclude)
+    found = walk(module, exclude)
     known = {(id(target.owner), target.attribute) for target in found.targets}
     for name, (owner, attribute) in parameters.items():
         plain = isinstance(owner, _NORMS) or getattr(owner, attribute).ndim < 2 or _is_left_out(name, exclude)
@@ -180,7 +180,8 @@ def find(module: nn.Module, exclude: Sequence[str] = ()) -> Found:
     return found
 
 
-def _walk(module: nn.Module, exclude: Sequence[str]) -> Found:
+def walk(module: nn.Module, exclude: Sequence[str] = ()) -> Found:
+    """`find` without its checks."""
     found, covered = Found(), set()
     paths = {id(part): path for path, part in module.named_modules()}
     for path, part in module.named_modules():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -15,16 +15,20 @@ from lrnn.quant.fake import fake_clamp, fake_round
 from lrnn.quant.observer import Histogram
 from lrnn.quant.ranges import Observer, Range
 from lrnn.quant.scheme import Scheme
-from lrnn.quant.sites import MOST_EXPONENT, Site
+from lrnn.quant.sites import MOST_EXPONENT, Site, walk
+
+SATURATED_SIGMOID = 16.0
+"""Beyond it a sigmoid is 0 or 1 to 23 bits."""
 
 Side = Literal["input", "output"]
+_OBSERVERS = get_args(Observer)
 _CHILD = {"input": "quantize_input", "output": "quantize_output"}
 
 
 class Tap(nn.Module):
     """Rounds what enters or leaves a module to the grid of its range: a hook that is a child of the module.
 
-    Its range is part of the state dict, as plain values. Without one it refuses to run.
+    Its range is part of the state dict. Without one it refuses to run.
 
     Args:
         site: what is tapped.
@@ -37,7 +41,7 @@ class Tap(nn.Module):
         self.scheme = scheme
         self.watching: Histogram | None = None
         self.passes = False  # everything, untouched
-        self.calibration: dict[str, Any] | None = None  # range, observer, clips
+        self.calibration: tuple[Range, Observer, int] | None = None  # range, observer, clips
         self._grid: tuple[int, float] = (0, 0.0)
         self._handle: RemovableHandle | None = None
 
@@ -101,21 +105,29 @@ class Tap(nn.Module):
             )
             exponent = max(-MOST_EXPONENT, min(MOST_EXPONENT, exponent_for_range(largest, bits)))
         self._grid = exponent, largest_integer(bits) * 2.0**-exponent
-        self.calibration = {"range": asdict(found), "observer": observer, "clips": clips}
+        self.calibration = found, observer, clips
 
     @property
     def clips_range(self) -> bool:
         """Whether an observer may clip: not what a recurrence carries."""
         return self.kind not in ("state", "carried")
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The calibration, in plain values."""
-        return {} if self.calibration is None else dict(self.calibration)
+    def get_extra_state(self) -> Tensor:
+        """(6,) float64: max_abs, min, max, count, observer, clips; empty before calibration.
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+        A tensor, because much code takes a state dict to hold nothing else.
+        """
+        if self.calibration is None:
+            return torch.empty(0, dtype=torch.float64)
+        found, observer, clips = self.calibration
+        values = (found.max_abs, found.min, found.max, found.count, _OBSERVERS.index(observer), clips)
+        return torch.tensor(values, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
         """See get_extra_state."""
-        if state:
-            self.calibrate(Range(**state["range"]), state["observer"], state["clips"])
+        if len(state):
+            max_abs, low, high, count, observer, clips = state.tolist()
+            self.calibrate(Range(max_abs, low, high, int(count)), _OBSERVERS[int(observer)], int(clips))
 
     def extra_repr(self) -> str:
         """Value and grid."""
@@ -131,6 +143,14 @@ def taps(module: nn.Module) -> Iterator[tuple[nn.Module, Tap]]:
                 yield owner, child
 
 
+def named_taps(module: nn.Module) -> Iterator[tuple[str, Tap]]:
+    """All taps with the names of their values as seen from a module, which need not be the one prepared."""
+    for site in walk(module).sites:
+        tap = getattr(site.owner, _CHILD[site.side], None)
+        if isinstance(tap, Tap):
+            yield site.name, tap
+
+
 @contextmanager
 def passing(module: nn.Module) -> Iterator[None]:
     """Every tap lets everything pass while the block runs."""
@@ -142,7 +162,3 @@ def passing(module: nn.Module) -> Iterator[None]:
     finally:
         for tap in found:
             tap.passes = False
-
-
-SATURATED_SIGMOID = 16.0
-"""Beyond it a sigmoid is 0 or 1 to 23 bits."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lrnn.train.optim import parameter_groups, warmup_cosine
     from lrnn.train.plot import PlotSparsity
     from lrnn.train.prune import Prune
+    from lrnn.train.quant import QuantizationAware
     from lrnn.train.resume import Resumable, ResumePoints
 
 _MODULES = {
@@ -22,6 +23,7 @@ _MODULES = {
     "ExportProgram": "callbacks",
     "PlotSparsity": "plot",
     "Prune": "prune",
+    "QuantizationAware": "quant",
     "RecalibrateNorms": "callbacks",
     "ReportProgress": "callbacks",
     "ResumePoints": "resume",
@@ -39,6 +41,7 @@ __all__ = [
     "ExportProgram",
     "PlotSparsity",
     "Prune",
+    "QuantizationAware",
     "RecalibrateNorms",
     "ReportProgress",
     "Resumable",

@@ -16,10 +16,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 import lrnn
-from lrnn.nn import BatchNorm
 from lrnn.program import compile
 from lrnn.prune import bake, sweep
+from lrnn.quant import convert
+from lrnn.train.checkpoint import QUANTIZATION
+from lrnn.train.norms import recalibrate
 from lrnn.train.prune import Prune
+from lrnn.train.quant import QuantizationAware
 from lrnn.train.random_state import untouched_random_state
 
 
@@ -76,42 +79,6 @@ class RecalibrateNorms(L.Callback):
             recalibrate(pl_module, inputs)  # no autocast: what will run is float32
 
 
-def recalibrate(module: nn.Module, inputs) -> None:
-    """Set the running statistics of every batch norm in `module` to their averages over `inputs`.
-
-    Norms run in training mode, everything else in evaluation mode: dropout draws nothing and the statistics
-    are those of the network that will run. Modes and momenta are restored.
-
-    Args:
-        module: called with each input; its norms are `lrnn.nn.BatchNorm` (frozen ones are left alone) or
-            torch's.
-        inputs: an iterable of inputs.
-    """
-    norms = [m for m in module.modules() if _has_running_statistics(m)]
-    modes = {m: m.training for m in module.modules()}
-    momenta = [m.momentum for m in norms]
-    module.eval()
-    for norm in norms:
-        norm.train()
-    try:
-        with torch.no_grad():
-            for count, x in enumerate(inputs, start=1):
-                for norm in norms:
-                    norm.momentum = 1.0 / count  # first replaces what was there, then averages
-                module(x)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for m, mode in modes.items():
-            m.training = mode
-
-
-def _has_running_statistics(module: nn.Module) -> bool:
-    if isinstance(module, BatchNorm):
-        return not module.frozen
-    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
-
-
 def _validating_in_fit(trainer: L.Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
@@ -150,7 +117,8 @@ class ExportProgram(L.Callback):
 
     The module keeps its SequenceModel as `model`. It may have `finish(model, datamodule)`, a last touch on
     the baked copy, and `meta`, a dict of plain values that travels with both files; the card beside it says
-    how the model was made.
+    how the model was made. What was trained quantised is written on its grids, with the scheme and the ranges
+    that it was trained with; a last touch that scales a matrix has that one rounded anew.
 
     Args:
         folder: where to write; None is the logger's folder.
@@ -182,14 +150,23 @@ class ExportProgram(L.Callback):
             return
         folder.mkdir(parents=True, exist_ok=True)
         baked = copy.deepcopy(pl_module.model).cpu().eval()
+        quantization = _quantization(trainer, baked)
+        convert(baked)
         bake(baked)
         sweep(baked)
         if hasattr(pl_module, "finish"):
             pl_module.finish(baked, trainer.datamodule)
         meta = {**getattr(pl_module, "meta", {}), "card": card(trainer, pl_module, baked, self._metrics)}
+        meta |= quantization
         baked.save(folder / "model.safetensors", meta)
         program = compile(baked)
         replace(program, meta={**program.meta, **meta}).save(folder / "model.lrnn")
+
+
+def _quantization(trainer: L.Trainer, model: nn.Module) -> dict[str, Any]:
+    """The entry of a model that was trained quantised, if it was."""
+    callback = next((c for c in trainer.callbacks if isinstance(c, QuantizationAware)), None)
+    return {} if callback is None else {QUANTIZATION: callback.card(model)}
 
 
 def card(

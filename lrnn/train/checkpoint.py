@@ -11,9 +11,13 @@ import torch
 from lrnn.nn import SequenceModel, SequenceModelConfig
 from lrnn.nn.model import load_model
 from lrnn.prune import attach_masks
+from lrnn.quant import Scheme, convert, prepare
 
 KEY = "lrnn"
 """Entry of a Lightning checkpoint with `config` (SequenceModelConfig.to_dict) and `meta` (plain values)."""
+
+QUANTIZATION = "quantization"
+"""Entry of a checkpoint and of the `meta` of what is made from it: the scheme, and ranges by value."""
 
 PREFIX = "model."
 """What a LightningModule that keeps its SequenceModel as `self.model` puts before its parameters' names."""
@@ -23,7 +27,9 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[SequenceModel, dict]:
     """Read a model and its `meta`, in which "frontend" describes the transform around a denoiser.
 
     Masks of a checkpoint that was being pruned are attached again as parametrizations; `lrnn.prune.bake`
-    makes them plain zeros. A .safetensors file has none. Nothing is unpickled but tensors and plain values.
+    makes them plain zeros. Weights that were trained quantised lie on their grids, and `meta` has the scheme
+    and ranges as "quantization". A .safetensors file has none. Nothing is unpickled but tensors and plain
+    values.
 
     Raises:
         FileNotFoundError, or ValueError that names the file and what was found in it.
@@ -45,11 +51,18 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[SequenceModel, dict]:
         if name.startswith(PREFIX)
     }
     attach_masks(model, state)
+    quantization = checkpoint.get(QUANTIZATION)
+    if quantization is not None:
+        exclude = [pattern.removeprefix(PREFIX) for pattern in quantization.pop("exclude")]
+        prepare(model, Scheme.from_json(quantization["scheme"]), exclude)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{path}: parameters do not fit its configuration: {error}") from None
-    return model, checkpoint[KEY]["meta"]
+    if quantization is None:
+        return model, checkpoint[KEY]["meta"]
+    convert(model)
+    return model, {**checkpoint[KEY]["meta"], QUANTIZATION: quantization}
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:

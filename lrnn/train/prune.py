@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import lightning as L
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -78,11 +78,7 @@ class Prune(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Attach the masks: before optimisers are made and before a checkpoint is loaded into the module."""
-        if isinstance(trainer.strategy, _SHARDED):
-            raise ValueError(
-                f"strategy is {type(trainer.strategy).__name__}, but Prune needs one process or DDP: "
-                "it ranks the entries of whole weights, and a sharded strategy holds only a part of each"
-            )
+        check_strategy(trainer.strategy, "Prune", "it ranks the entries of whole weights")
         if self.pruner is None or self.pruner.module is not pl_module:
             self.pruner = Pruner(
                 pl_module,
@@ -182,6 +178,15 @@ class Prune(L.Callback):
         if state_dict:
             self.pruner.load_state_dict(state_dict)
             self._resumed = True
+
+
+def check_strategy(strategy: Strategy, callback: str, reason: str) -> None:
+    """Raise ValueError where parameters are sharded."""
+    if isinstance(strategy, _SHARDED):
+        raise ValueError(
+            f"strategy is {type(strategy).__name__}, but {callback} needs one process or DDP: "
+            f"{reason}, and a sharded strategy holds only a part of each"
+        )
 
 
 def _steps(at: int | float, total: int | float) -> int:
