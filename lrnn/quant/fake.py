@@ -141,6 +141,14 @@ class Columns:
         self.norm.frozen = self.was_frozen
 
 
+class Deviations(Columns):
+    """By what the weight of a batch norm is multiplied where the norm stays a diagonal map of its own."""
+
+    def __call__(self) -> Tensor:
+        """(H,): 1 / sqrt(variance + eps)."""
+        return torch.rsqrt(self.norm.running_var + self.norm.eps)
+
+
 class QuantizedWeight(nn.Module):
     """Parametrization of a matrix, of an S5's C or of a diagonal map such as D.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lrnn.prune.mask import unshare_class
-from lrnn.quant.fake import Columns, Grid, QuantizedEigenvalue, QuantizedInput, QuantizedWeight
+from lrnn.quant.fake import Columns, Deviations, Grid, QuantizedEigenvalue, QuantizedInput, QuantizedWeight
 from lrnn.quant.observer import Histogram, check_observer
 from lrnn.quant.ranges import Observer, Ranges
 from lrnn.quant.scheme import Scheme, get_scheme
@@ -54,7 +54,10 @@ def prepare(model: nn.Module, scheme: str | Scheme = "w8a16", exclude: Sequence[
     if is_prepared(model):
         raise ValueError("model is prepared already; convert or strip it first")
     found = find(model, exclude)
-    norms = {norm: Columns(norm) for norm in {target.norm for target in found.targets} - {None}}
+    norms: dict[nn.Module, Columns] = {}
+    for target in found.targets:
+        if target.norm is not None and target.norm not in norms:
+            norms[target.norm] = (Deviations if target.role == "scale" else Columns)(target.norm)
     for target in found.targets:
         if scheme.float_weights and target.role == "decay":
             continue
@@ -77,12 +80,13 @@ def _quantizer(target: Target, scheme: Scheme, columns: Columns | None) -> nn.Mo
         "input": scheme.b_bits,
         "output": scheme.c_bits,
         "diagonal": scheme.d_bits,
+        "scale": scheme.d_bits,
         "decay": scheme.a_bits,
     }[target.role]
     if target.role == "decay":
         return QuantizedEigenvalue(bits, target.owner, target.attribute)
     # A diagonal map has a scale for each entry: one for all would be a row's.
-    scale = "row" if target.role == "diagonal" else scheme.weight_scale
+    scale = "row" if target.role in ("diagonal", "scale") else scheme.weight_scale
     grid = Grid(None if scheme.float_weights else bits, scale)
     if target.role == "input":
         return QuantizedInput(grid, target.owner, columns)

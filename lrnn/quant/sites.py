@@ -22,7 +22,7 @@ from lrnn.prune.weights import matches, parameters_of
 MOST_EXPONENT = 126
 
 Kind = Literal["message", "carried", "state", "sigmoid", "before_sigmoid"]
-Role = Literal["matrix", "input", "output", "diagonal", "decay"]
+Role = Literal["matrix", "input", "output", "diagonal", "decay", "scale"]
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, BatchNorm)
 
 
@@ -56,8 +56,9 @@ class Target:
     Attributes:
         owner: the module.
         attribute: the parameter's name there.
-        role: "matrix"; of an S5 "input" (B), "output" (C), "diagonal" (D), "decay" (Lambda_re and Lambda_im).
-        norm: a batch norm that is folded into it, or None.
+        role: "matrix"; of an S5 "input" (B), "output" (C), "diagonal" (D), "decay" (Lambda_re and Lambda_im);
+            "scale" of a batch norm that is folded into nothing and runs as a diagonal map.
+        norm: a batch norm that is folded into it, or that it is part of, or None.
     """
 
     owner: nn.Module
@@ -88,6 +89,7 @@ class Found:
         if isinstance(x.owner, BatchNorm) and x.side == "output" and not model.pools:
             folded = x.owner  # the decoder alone reads the last norm, and takes it in
             self.sites.remove(x)
+            self.targets.remove(Target(folded, "weight", "scale", folded))
         elif not model.pools:  # a model pools whole sequences, its program from frame to frame: another range
             self.sites.append(replace(x, owner=model.decoder, side="input", narrow=True, again=True))
         self.targets.append(Target(model.encoder, "weight", "matrix"))
@@ -110,6 +112,8 @@ class Found:
             self._add_gate(block, path)
         if not config.prenorm:
             self.sites.append(Site(_join(path, "residual"), block.norm, "input"))
+            if batch_norm is not None:
+                self.targets.append(Target(batch_norm, "weight", "scale", batch_norm))
         if rectified:
             out = Site(_join(path, "relu"), block.relu, "output")
         elif config.prenorm:

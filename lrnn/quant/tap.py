@@ -93,17 +93,13 @@ class Tap(nn.Module):
             ValueError: the range is zero; names the value.
         """
         bits = self.scheme.state_bits if self.kind == "state" else self.scheme.activation_bits
-        if self.kind == "sigmoid":
-            exponent = bits - 1  # 1 itself saturates, by the last bit
-        elif found.max_abs == 0:
-            raise ValueError(
-                f"value {self.site_name!r} is zero on all calibration data, so that no scale fits it"
-            )
-        else:
-            largest = (
-                min(found.max_abs, SATURATED_SIGMOID) if self.kind == "before_sigmoid" else found.max_abs
-            )
-            exponent = max(-MOST_EXPONENT, min(MOST_EXPONENT, exponent_for_range(largest, bits)))
+        exponent = message_exponent(
+            found,
+            bits,
+            made_by_sigmoid=self.kind == "sigmoid",
+            read_by_sigmoid=self.kind == "before_sigmoid",
+            name=self.site_name,
+        )
         self._grid = exponent, largest_integer(bits) * 2.0**-exponent
         self.calibration = found, observer, clips
 
@@ -133,6 +129,24 @@ class Tap(nn.Module):
         """Value and grid."""
         grid = "not calibrated" if self.calibration is None else f"exponent={self._grid[0]}"
         return f"{self.site_name!r}, {self.kind}, {grid}"
+
+
+def message_exponent(
+    found: Range, bits: int, *, made_by_sigmoid: bool, read_by_sigmoid: bool, name: str
+) -> int:
+    """Of the finest grid of so many bits that holds a range.
+
+    A sigmoid's own saturates at 1 by the last bit; what only a sigmoid reads is held up to 16.
+
+    Raises:
+        ValueError: the range is zero; names the value.
+    """
+    if made_by_sigmoid:
+        return bits - 1
+    if found.max_abs == 0:
+        raise ValueError(f"value {name!r} is zero on all calibration data, so that no scale fits it")
+    largest = min(found.max_abs, SATURATED_SIGMOID) if read_by_sigmoid else found.max_abs
+    return max(-MOST_EXPONENT, min(MOST_EXPONENT, exponent_for_range(largest, bits)))
 
 
 def taps(module: nn.Module) -> Iterator[tuple[nn.Module, Tap]]:
