@@ -309,12 +309,6 @@ def test_compile_refuses_by_name():
         compile_fixed(alive, _ranges(alive))
 
 
-def test_the_native_engine_says_what_it_cannot_do_yet():
-    program = make_program()
-    with pytest.raises(RuntimeError, match=r"engine='numpy' and 'torch' do"):
-        compile_fixed(program, ranges_of(program, noise(9))).stream("native")
-
-
 def assert_same(found: Program, expected: Program) -> None:
     assert (found.input, found.input_width, found.output) == (
         expected.input,
