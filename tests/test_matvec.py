@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from isas import Library
 
-from lrnn.engine.packed import FORMATS, PRECISIONS, PackedMatrix
+from lrnn.engine.packed import FORMATS, PackedMatrix
 from lrnn.ops.libraries import core_library
-from lrnn.profile.bench import matvec as bench
 
 pytestmark = pytest.mark.skipif(core_library()[0] is None, reason=f"no core: {core_library()[1]}")
 
@@ -126,19 +125,6 @@ def test_the_choice_follows_density():
         sparse = PackedMatrix(thin, precision)
         assert sparse.kernel != "dense"
         assert sparse.costs["sparse"] < sparse.costs["dense"]
-
-
-def test_the_benchmark_measures_every_row():
-    result = bench.run((48,), 0.8, rounds=2)
-    rows = result["sizes"]["48"]
-    assert [(r["precision"], r["format"]) for r in rows] == [
-        (p, f) for p in PRECISIONS for f in ("dense", "sparse")
-    ]
-    assert all(times["minimum"] > 0 for r in rows for times in r["seconds"].values())
-    assert rows[0]["ratios"]["dense float32"] == 1.0
-    assert len(bench.table(result).splitlines()) == 2 + len(rows)
-    with pytest.raises(ValueError, match=r"sparsity is 1.5, expected"):
-        bench.run(sparsity=1.5)
 
 
 def test_bad_input():

@@ -23,10 +23,26 @@ def add(commands) -> None:
         "--sizes",
         type=int,
         nargs="+",
-        default=[192, 512, 1024],
-        help="rows and columns (default 192 512 1024)",
+        default=[192, 512, 1024, 4096],
+        help="rows and columns (default 192 512 1024 4096)",
     )
     matvec.add_argument("--sparsity", type=float, default=0.9, help="fraction of zero weights (default 0.9)")
+    matvec.add_argument(
+        "--sweep",
+        type=float,
+        nargs="*",
+        default=[0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95],
+        metavar="S",
+        help="where the crossover with dense is looked for (default 0.3 to 0.95); none: no sweep",
+    )
+    matvec.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="the matrices of a program (.lrnn), .safetensors or .mtx file, beside random ones",
+    )
+    matvec.add_argument(
+        "--isa", help="instruction set of lrnn's kernels, dense and sparse: avx2, scalar, ..."
+    )
     matvec.add_argument("--rounds", type=int, default=15, help="timed rounds (default 15)")
     scan = kinds.add_parser("scan", help="the scan, forward and backward, against pure-torch forms")
     scan.add_argument("--batch", type=int, default=8, help="B (default 8)")
@@ -63,7 +79,16 @@ def run_matvec(args: argparse.Namespace) -> int:
     """The benchmark of packed matrices."""
     from lrnn.profile.bench import matvec
 
-    return _print(args, matvec, matvec.run(tuple(args.sizes), args.sparsity, args.rounds))
+    _say("measuring; a minute or two")
+    result = matvec.run(
+        tuple(args.sizes),
+        args.sparsity,
+        args.rounds,
+        sweep=tuple(args.sweep),
+        weights=args.weights,
+        isa=args.isa,
+    )
+    return _print(args, matvec, result)
 
 
 def run_scan(args: argparse.Namespace) -> int:

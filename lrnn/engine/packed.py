@@ -14,6 +14,7 @@ from lrnn.engine.stream import real_array
 
 PRECISIONS = {"float32": 0, "bfloat16": 1, "w8a16": 2, "w8a8": 3}
 FORMATS = {"auto": 0, "dense": 1, "sparse": 2, "event": 3}
+_CACHE_LINE = 64
 _BITS = {"w8a16": 16, "w8a8": 8}
 
 _SIGNATURES = {
@@ -27,6 +28,7 @@ _SIGNATURES = {
     "lrnn_matvec_integers": (None, c_void_p, c_void_p, c_void_p),
     "lrnn_matvec_quantized": (None, c_void_p, c_void_p, c_float, c_void_p, c_void_p),
     "lrnn_matvec_time": (c_double, c_void_p, c_int32, c_double, c_int64),
+    "lrnn_matvec_time_cold": (c_double, c_void_p, c_int32, c_double, c_void_p, c_int64),
     "lrnn_read_time": (c_double, c_int64, c_int64),
 }
 
@@ -106,6 +108,34 @@ class PackedMatrix:
         self._core.lrnn_matvec_integers(self._handle, x.ctypes.data, sums.ctypes.data)
         return sums
 
+    def quantized(self, x: np.ndarray, x_scale: float, row_scale: np.ndarray) -> np.ndarray:
+        """y = W x between floats, for integer weights: x is rounded to multiples of 1 / x_scale.
+
+        Args:
+            x: (cols,) float32; rounded half to even and saturated to its 16 or 8 bits.
+            x_scale: above zero.
+            row_scale: (rows,) float32: what an exact sum is multiplied with.
+
+        Returns:
+            (rows,) float32.
+
+        Raises:
+            TypeError: the weights are floats, or an argument does not hold real numbers.
+            ValueError: a shape, x_scale or a number that is not finite.
+        """
+        if self.precision not in _BITS:
+            raise TypeError(f"the weights are {self.precision}, expected one of {', '.join(_BITS)}")
+        x = real_array(x, "x", (self.shape[1],))
+        row_scale = real_array(row_scale, "row_scale", (self.shape[0],))
+        if not np.isfinite(x).all():
+            raise ValueError("x has NaN or infinite values, expected finite ones")
+        if not 0 < x_scale < np.inf:
+            raise ValueError(f"x_scale is {x_scale}, expected a finite number above 0")
+        y = np.empty(self.shape[0], np.float32)
+        pointers = (x.ctypes.data, x_scale, row_scale.ctypes.data, y.ctypes.data)
+        self._core.lrnn_matvec_quantized(self._handle, *pointers)
+        return y
+
     def _words(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
         if x.dtype.kind not in "iu":
@@ -128,6 +158,29 @@ class PackedMatrix:
         if repeats < 1:
             raise ValueError(f"repeats is {repeats}, expected at least 1")
         return self._core.lrnn_matvec_time(self._handle, int(whole), density, repeats)
+
+    def seconds_cold(self, other: np.ndarray, *, whole: bool = False, density: float = 1.0) -> float:
+        """Seconds of one product inside C++ whose weights come from memory.
+
+        Args:
+            other: bytes that are read first, more than the caches hold; `aligned_bytes` makes them.
+            whole, density: see `seconds`.
+
+        Raises:
+            ValueError: `other` does not start on a cache line, or is not contiguous bytes.
+        """
+        if other.dtype != np.uint8 or not other.flags.c_contiguous or other.ctypes.data % _CACHE_LINE:
+            raise ValueError("other: expected contiguous uint8 that starts on a cache line (aligned_bytes)")
+        return self._core.lrnn_matvec_time_cold(
+            self._handle, int(whole), density, other.ctypes.data, other.nbytes
+        )
+
+
+def aligned_bytes(count: int) -> np.ndarray:
+    """(count,) uint8 from the start of a cache line; all one, so that every page has memory of its own."""
+    memory = np.ones(count + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + count]
 
 
 def read_seconds(nbytes: int, repeats: int) -> float:

@@ -27,15 +27,23 @@ void from_wide(const std::int64_t* sums, std::int32_t n, const float* scale, flo
 }
 
 std::uint64_t read(const std::uint8_t* p, std::size_t bytes) noexcept {
-    using Vector = std::uint64_t __attribute__((vector_size(64)));
+#if defined(__AVX512F__)
+    constexpr std::size_t kWidth = 64;
+#elif defined(__AVX2__)
+    constexpr std::size_t kWidth = 32;
+#else
+    constexpr std::size_t kWidth = 16;
+#endif
+    // The ISA's own width: eight wider sums would not stay in its registers.
+    using Vector = std::uint64_t __attribute__((vector_size(kWidth)));
     Vector sums[8] = {};
     std::size_t i = 0;
-    for (; i + 512 <= bytes; i += 512)
-        for (int k = 0; k < 8; ++k) sums[k] |= *reinterpret_cast<const Vector*>(p + i + 64 * k);
-    for (; i + 64 <= bytes; i += 64) sums[0] |= *reinterpret_cast<const Vector*>(p + i);
+    for (; i + 8 * kWidth <= bytes; i += 8 * kWidth)
+        for (std::size_t k = 0; k < 8; ++k) sums[k] |= *reinterpret_cast<const Vector*>(p + i + kWidth * k);
+    for (; i + kWidth <= bytes; i += kWidth) sums[0] |= *reinterpret_cast<const Vector*>(p + i);
     std::uint64_t all = 0;
-    for (int k = 0; k < 8; ++k)
-        for (int j = 0; j < 8; ++j) all |= sums[k][j];
+    for (std::size_t k = 0; k < 8; ++k)
+        for (std::size_t j = 0; j < kWidth / 8; ++j) all |= sums[k][j];
     return all;
 }
 

@@ -46,6 +46,10 @@ LRNN_API void lrnn_matvec_quantized(lrnn_matvec* matvec, const float* x, float x
 enum lrnn_matvec_span { LRNN_KERNEL = 0, LRNN_WHOLE = 1 };
 // Seconds of one product, from `repeats` in a row on this thread; `density` is the share of x that is not zero.
 LRNN_API double lrnn_matvec_time(lrnn_matvec* matvec, int32_t span, double density, int64_t repeats);
+// Seconds of one product whose weights are not in a cache: `other` is read first (bytes, 64-byte aligned, larger than all
+// caches), then x is made ready as it would be by the operation before. The code is cold, too.
+LRNN_API double lrnn_matvec_time_cold(lrnn_matvec* matvec, int32_t span, double density, const uint8_t* other,
+                                      int64_t bytes);
 // Seconds of one read of `bytes` bytes, 64-byte aligned memory of its own, from `repeats` in a row: the floor of any
 // product that reads as many.
 LRNN_API double lrnn_read_time(int64_t bytes, int64_t repeats);

@@ -1,25 +1,35 @@
-"""`lrnn bench matvec`: sparse matrices times one vector, beside the best dense kernels, inside C++.
+"""`lrnn bench matvec`: sparse matrices times one vector, beside the best dense kernels.
 
-One pinned thread, everything interleaved in one process, weights where they stay between calls (warm).
-Kernels are timed inside C++, back to back; "whole" counts the rounding of a float32 x to integers and the
-scaling of the sums. The floor is a plain read of the packed bytes, measured in the same run.
+One pinned thread, everything interleaved in one process. Kernels are timed inside C++; "warm" back to back,
+with the weights where they stay between calls, "cold" once after a read of more memory than all caches hold,
+which leaves weights, tables and code there. "whole" counts the rounding of a float32 x to integers and the
+scaling of the sums. A row's floor is a plain read of its packed bytes, measured in the same run.
 """
 
 from __future__ import annotations
 
-import statistics
-
 import numpy as np
 import torch
 
+from lrnn.engine.core import running_isa
 from lrnn.engine.packed import PRECISIONS, PackedMatrix, read_seconds
-from lrnn.profile.bench.timing import torch_threads
+from lrnn.profile.bench import limits as machine_limits
+from lrnn.profile.bench import matvec_file, matvec_python, matvec_sweep
+from lrnn.profile.bench.matrices import pack, random_matrix, read_matrices
+from lrnn.profile.bench.timing import interleaved_cold, interleaved_inside, torch_threads
 
-_CHUNK = 3e-4  # seconds of one timed run
+SIZES = (192, 512, 1024, 4096)
 
 
 def run(
-    sizes: tuple[int, ...] = (192, 512, 1024), sparsity: float = 0.9, rounds: int = 15, seed: int = 0
+    sizes: tuple[int, ...] = SIZES,
+    sparsity: float = 0.9,
+    rounds: int = 15,
+    seed: int = 0,
+    *,
+    sweep: tuple[float, ...] = matvec_sweep.SPARSITIES,
+    weights: str | None = None,
+    isa: str | None = None,
 ) -> dict:
     """Measure and return the figures, ready for JSON.
 
@@ -28,58 +38,67 @@ def run(
         sparsity: fraction of zeros, Bernoulli.
         rounds: timed rounds.
         seed: of weights and masks.
+        sweep: sparsities at which the crossover with dense is looked for; none leaves it out.
+        weights: a file whose matrices are measured, in place of `sizes`: see `matrices.read_matrices`.
+        isa: instruction set of lrnn's own kernels, dense and sparse; None is the best.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or the file holds no matrix.
         RuntimeError: the core is not built here.
     """
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity is {sparsity}, expected 0 <= sparsity < 1")
+    for share in (sparsity, *sweep):
+        if not 0 <= share < 1:
+            raise ValueError(f"sparsity is {share}, expected 0 <= sparsity < 1")
     if rounds < 1 or not all(n >= 1 for n in sizes):
         raise ValueError(f"rounds is {rounds} and sizes are {sizes}, expected at least 1")
-    with torch_threads(1, pin=True), torch.inference_mode():
-        return {
+    matrices = read_matrices(weights) if weights else {}
+    other = machine_limits.more_than_caches()
+    with torch_threads(1, pin=True), torch.inference_mode(), running_isa(isa) as active:
+        result = {
             "bench": "matvec",
-            "sparsity": sparsity,
-            "isa": PackedMatrix(np.zeros((1, 1), np.float32)).isa,
+            "isa": active,
             "torch": torch.__version__,
-            "sizes": {str(n): _measure(n, sparsity, rounds, seed) for n in sizes},
+            "rounds": rounds,
+            "limits": machine_limits.measure(),
         }
+        if weights:
+            return {**result, "weights": weights, "rows": matvec_file.measure(matrices, rounds, other, seed)}
+        result |= {"sparsity": sparsity, "rows": []}
+        for n in sizes:
+            result["rows"] += _measure(n, sparsity, rounds, seed, other)
+        result["python"] = matvec_python.measure(sizes, sparsity, rounds, seed, other)
+        if sweep:
+            result["sweep"] = matvec_sweep.measure(sizes, sweep, rounds, seed, other)
+            result["crossovers"] = matvec_sweep.crossovers(result["sweep"])
+        return result
 
 
-def _measure(n: int, sparsity: float, rounds: int, seed: int) -> list[dict]:
+def _measure(n: int, sparsity: float, rounds: int, seed: int, other: np.ndarray) -> list[dict]:
     """A row for each precision and format, with its seconds, bytes and ratios."""
-    rng = np.random.default_rng(seed)
-    weight, keep = rng.standard_normal((n, n)).astype(np.float32), rng.random((n, n)) >= sparsity
-    small = np.clip(np.round(weight * 40), -127, 127).astype(np.int8)
-    subjects, rows = {}, []
+    full, thin = random_matrix(n, n, 0, seed), random_matrix(n, n, sparsity, seed)
+    rows, warm, cold = [], {}, {}
     for precision in PRECISIONS:
-        matrix = small if precision.startswith("w8") else weight
         for format in ("dense", "sparse"):
-            packed = PackedMatrix(matrix if format == "dense" else matrix * keep, precision, format)
+            packed, row = pack(full if format == "dense" else thin, precision, format)
             key = len(rows)
-            rows.append({"precision": precision, "format": format, "kernel": packed.kernel})
-            rows[key] |= {"bytes": packed.nbytes, "seconds": {}}
-            subjects[key, "kernel"] = packed.seconds
-            if precision.startswith("w8"):
-                subjects[key, "whole"] = lambda repeats, packed=packed: packed.seconds(repeats, whole=True)
-            subjects[key, "read"] = lambda repeats, size=packed.nbytes: read_seconds(size, repeats)
-    samples = _interleaved(subjects, rounds)
-    for (key, what), times in samples.items():
-        rows[key]["seconds"][what] = {"median": statistics.median(times), "minimum": min(times)}
+            rows.append({"name": f"{n} {precision} {format}", **row})
+            warm |= _subjects(key, packed)
+            cold[key] = lambda packed=packed: packed.seconds_cold(other, whole=True)
+    samples = interleaved_inside(warm, rounds=rounds)
+    cold_samples = interleaved_cold(cold, rounds)
+    for key, row in enumerate(rows):
+        row["seconds"] = {what: t.to_dict() for (at, what), t in samples.items() if at == key}
+        row["seconds"]["cold"] = cold_samples[key].to_dict()
     for row in rows:
         row["ratios"] = _ratios(row, rows)
     return rows
 
 
-def _interleaved(subjects: dict, rounds: int) -> dict[tuple, list[float]]:
-    repeats = {key: max(1, int(_CHUNK / max(time(3), 1e-9))) for key, time in subjects.items()}
-    samples: dict[tuple, list[float]] = {key: [] for key in subjects}
-    for _ in range(rounds):
-        for key, time in subjects.items():
-            time(2)  # pays for the caches that the one before left behind
-            samples[key].append(time(repeats[key]))
-    return samples
+def _subjects(key: int, packed: PackedMatrix) -> dict:
+    subjects = {(key, "kernel"): packed.seconds}
+    if packed.precision.startswith("w8"):
+        subjects[key, "whole"] = lambda repeats: packed.seconds(repeats, whole=True)
+    return {**subjects, (key, "read"): lambda repeats: read_seconds(packed.nbytes, repeats)}
 
 
 def _whole(row: dict) -> dict[str, float]:
@@ -88,34 +107,55 @@ def _whole(row: dict) -> dict[str, float]:
 
 def _ratios(row: dict, rows: list[dict]) -> dict[str, float]:
     """Times faster than dense float32 and than dense of the same precision, and share of the read's speed."""
-    dense = {r["precision"]: _whole(r)["median"] for r in rows if r["format"] == "dense"}
+    dense = {r["precision"]: r for r in rows if r["format"] == "dense"}
+    warm = {name: _whole(r)["median"] / _whole(row)["median"] for name, r in dense.items()}
+    cold = {
+        name: r["seconds"]["cold"]["median"] / row["seconds"]["cold"]["median"] for name, r in dense.items()
+    }
     return {
-        "dense float32": dense["float32"] / _whole(row)["median"],
-        "dense same": dense[row["precision"]] / _whole(row)["median"],
+        "dense float32": warm["float32"],
+        "dense same": warm[row["precision"]],
         "of a read": row["seconds"]["read"]["median"] / row["seconds"]["kernel"]["median"],
+        "cold dense float32": cold["float32"],
+        "cold dense same": cold[row["precision"]],
     }
 
 
 def table(result: dict) -> str:
-    """The figures as a table for people."""
+    """The figures as tables for people."""
+    head = f"matvec: one pinned thread, {result['isa']}, {result['rounds']} rounds; us, median (min)"
+    parts = [head + "\n" + machine_limits.table(result["limits"])]
+    if "weights" in result:
+        return "\n\n".join([*parts, matvec_file.table(result)])
+    parts += [_kernels(result), matvec_python.table(result)]
+    if "sweep" in result:
+        parts.append(matvec_sweep.table(result))
+    return "\n\n".join(parts)
+
+
+def _kernels(result: dict) -> str:
     lines = [
-        f"matvec: {100 * result['sparsity']:g} % zeros (Bernoulli), one pinned thread, warm weights, "
-        f"{result['isa']}; inside C++, us, median (min)",
-        f"{'':22}{'layout':>9}{'KiB':>7}{'kernel':>18}{'whole':>18}"
-        f"{'x dense f32':>13}{'x dense same':>14}{'of a read':>11}",
+        f"kernels inside C++, {100 * result['sparsity']:g} % zeros (Bernoulli); x dense: of float32, of the "
+        "same precision; read: of the speed of a plain read of as many bytes",
+        f"{'':22}{'':>8}{'':>7}{'B per':>7}{'pack':>7}{'--- warm':>17}{'':>17}{'- x dense -':>13}{'':>6}"
+        f"{'--- cold':>17}{'- x dense -':>13}",
+        f"{'':22}{'layout':>8}{'KiB':>7}{'nonzero':>8}{'s':>6}{'kernel':>17}{'whole':>17}{'f32':>7}{'same':>6}"
+        f"{'read':>6}{'whole':>17}{'f32':>7}{'same':>6}",
     ]
-    for n, rows in result["sizes"].items():
-        for row in rows:
-            name = f"{n:>5} {row['precision']} {row['format']}"
-            ratios = "".join(
-                f"{r:>{w}.2f}" for r, w in zip(row["ratios"].values(), (13, 14, 11), strict=True)
-            )
-            kernel, whole = _us(row["seconds"]["kernel"]), _us(_whole(row))
-            lines.append(
-                f"{name:22}{row['kernel']:>9}{row['bytes'] / 1024:>7.0f}{kernel:>18}{whole:>18}{ratios}"
-            )
+    for row in result["rows"]:
+        ratios = row["ratios"]
+        shown = [ratios[name] for name in ("dense float32", "dense same", "of a read")]
+        colds = [ratios[name] for name in ("cold dense float32", "cold dense same")]
+        lines.append(
+            f"{row['name']:>22}{row['kernel']:>8}{row['bytes'] / 1024:>7.0f}{row['bytes_per_nonzero']:>8.2f}"
+            f"{row['packing_seconds']:>6.2f}{us(row['seconds']['kernel']):>17}{us(_whole(row)):>17}"
+            f"{shown[0]:>7.2f}{shown[1]:>6.2f}{shown[2]:>6.2f}"
+            f"{us(row['seconds']['cold']):>17}{colds[0]:>7.2f}{colds[1]:>6.2f}"
+        )
     return "\n".join(lines)
 
 
-def _us(times: dict[str, float]) -> str:
-    return f"{times['median'] * 1e6:.3f} ({times['minimum'] * 1e6:.3f})"
+def us(times: dict[str, float]) -> str:
+    """Microseconds, median (minimum)."""
+    digits = 2 if times["median"] < 1e-4 else 0
+    return f"{times['median'] * 1e6:.{digits}f} ({times['minimum'] * 1e6:.{digits}f})"

@@ -7,7 +7,7 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -57,6 +57,34 @@ def interleaved(
             for name, call in subjects.items():
                 call()
                 samples[name].append(_seconds(call, repeats[name]) / repeats[name])
+    return {name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()}
+
+
+def interleaved_inside(
+    subjects: Mapping[Hashable, Callable[[int], float]], *, rounds: int = 15, chunk: float = 3e-4
+) -> dict[Hashable, Timing]:
+    """Time every subject once per round, each with a clock of its own.
+
+    Args:
+        subjects: take a number of repeats and return the seconds of one of them: kernels timed inside C++.
+        rounds: of timing.
+        chunk: seconds that a subject's turn should take.
+    """
+    repeats = {name: max(1, int(chunk / max(clock(3), 1e-9))) for name, clock in subjects.items()}
+    samples: dict[Hashable, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, clock in subjects.items():
+            clock(2)  # pays for the caches that the one before left behind
+            samples[name].append(clock(repeats[name]))
+    return {name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()}
+
+
+def interleaved_cold(subjects: Mapping[Hashable, Callable[[], float]], rounds: int) -> dict[Hashable, Timing]:
+    """Time every subject once per round; a subject empties the caches itself and returns its seconds."""
+    samples: dict[Hashable, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, clock in subjects.items():
+            samples[name].append(clock())
     return {name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()}
 
 
