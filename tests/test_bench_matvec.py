@@ -35,7 +35,7 @@ def test_every_row_is_measured():
     assert all(times["minimum"] > 0 for r in rows for times in r["seconds"].values())
     assert rows[0]["ratios"]["dense float32"] == 1.0
     assert {r["name"] for r in result["sweep"]} == {
-        f"48 {p} {s} %" for p in ("float32", "w8a16") for s in (50, 90)
+        f"  48 {p} {s} %" for p in ("float32", "w8a16") for s in (50, 90)
     }
     text = matvec.table(result)
     assert "48 w8a8 sparse" in text

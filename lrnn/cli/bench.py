@@ -72,13 +72,19 @@ def add(commands) -> None:
         (loading, run_loading),
     ):
         kind.add_argument("--json", action="store_true", help="one JSON object")
+        kind.add_argument("--plot", metavar="P.png", help="draw the figures (.png, .svg, .pdf)")
+        kind.add_argument(
+            "--compare", metavar="OLD.json", help="ratios to an older run's --json; what got slower is marked"
+        )
         kind.set_defaults(run=run_kind)
+    matvec.add_argument("--roofline", metavar="P.png", help="draw the kernels under the limits of the run")
 
 
 def run_matvec(args: argparse.Namespace) -> int:
     """The benchmark of packed matrices."""
     from lrnn.profile.bench import matvec
 
+    _check(args)
     _say("measuring; a minute or two")
     result = matvec.run(
         tuple(args.sizes),
@@ -95,6 +101,7 @@ def run_scan(args: argparse.Namespace) -> int:
     """The scan's benchmark."""
     from lrnn.profile.bench import scan
 
+    _check(args)
     _say("measuring; a minute or two")
     return _print(args, scan, scan.run(args.batch, args.length, args.width, args.repeats, args.threads))
 
@@ -103,6 +110,7 @@ def run_stream(args: argparse.Namespace) -> int:
     """The streaming benchmark."""
     from lrnn.profile.bench import stream
 
+    _check(args)
     _say("measuring; about a minute")
     return _print(args, stream, stream.run(args.k, args.sparsity, args.frames, args.model))
 
@@ -111,13 +119,46 @@ def run_loading(args: argparse.Namespace) -> int:
     """The benchmark of the training data."""
     from lrnn.profile.bench import loading
 
+    _check(args)
     _say("measuring; about a minute")
     return _print(args, loading, loading.run(args.data, args.workers, progress=progress))
 
 
 def _print(args, bench, result: dict) -> int:
-    print(json.dumps(result) if args.json else bench.table(result))
+    """Add the machine and the comparison, draw what was asked for, print."""
+    from lrnn.profile.bench import report
+
+    result = {"machine": report.machine(), **result}
+    if args.compare:
+        result["comparison"] = report.compare(result, report.read_result(args.compare, args.bench))
+    if args.plot:
+        from lrnn.profile.plot_bench import plot
+
+        plot(result, args.plot)
+    if getattr(args, "roofline", None):
+        from lrnn.profile.plot_bench import plot_roofline
+
+        plot_roofline(result, args.roofline)
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    print(bench.table(result))
+    if args.compare:
+        print("\n" + report.comparison_table(result["comparison"]))
     return 0
+
+
+def _check(args) -> None:
+    """Read and try before minutes of measuring what could only fail after them."""
+    if args.compare:
+        from lrnn.profile.bench.report import read_result
+
+        read_result(args.compare, args.bench)
+    for path in (args.plot, getattr(args, "roofline", None)):
+        if path:
+            from lrnn.profile.plot import check_picture
+
+            check_picture(path)
 
 
 def _say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from lrnn.files import written_whole
 from lrnn.profile.measure import Report
@@ -50,6 +51,17 @@ def pyplot():
     import matplotlib.pyplot as plt
 
     return plt
+
+
+def check_picture(path: str | os.PathLike) -> None:
+    """Raise now what `save` would raise for this path: ImportError, ValueError or FileNotFoundError."""
+    known = pyplot().figure().canvas.get_supported_filetypes()
+    pyplot().close()
+    suffix = Path(path).suffix.removeprefix(".").lower()
+    if suffix not in known:
+        raise ValueError(f"{path}: found suffix {suffix!r}, expected one of {', '.join(sorted(known))}")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {Path(path).parent} does not exist")
 
 
 def save(figure, path: str | os.PathLike) -> None:

@@ -81,7 +81,7 @@ def _measure(n: int, sparsity: float, rounds: int, seed: int, other: np.ndarray)
         for format in ("dense", "sparse"):
             packed, row = pack(full if format == "dense" else thin, precision, format)
             key = len(rows)
-            rows.append({"name": f"{n} {precision} {format}", **row})
+            rows.append({"name": f"{n:>4} {precision} {format}", **row})
             warm |= _subjects(key, packed)
             cold[key] = lambda packed=packed: packed.seconds_cold(other, whole=True)
     samples = interleaved_inside(warm, rounds=rounds)
@@ -135,27 +135,27 @@ def table(result: dict) -> str:
 
 def _kernels(result: dict) -> str:
     lines = [
-        f"kernels inside C++, {100 * result['sparsity']:g} % zeros (Bernoulli); x dense: of float32, of the "
-        "same precision; read: of the speed of a plain read of as many bytes",
-        f"{'':22}{'':>8}{'':>7}{'B per':>7}{'pack':>7}{'--- warm':>17}{'':>17}{'- x dense -':>13}{'':>6}"
-        f"{'--- cold':>17}{'- x dense -':>13}",
-        f"{'':22}{'layout':>8}{'KiB':>7}{'nonzero':>8}{'s':>6}{'kernel':>17}{'whole':>17}{'f32':>7}{'same':>6}"
-        f"{'read':>6}{'whole':>17}{'f32':>7}{'same':>6}",
+        f"kernels inside C++, {100 * result['sparsity']:g} % zeros (Bernoulli); x f32, x same: times faster "
+        "than dense float32, dense of the same precision; read: speed, a plain read of as many bytes is 1",
+        f"{'':38}{'B per':>7}{'pack':>8}{'------------------ warm ------------------':>50}"
+        f"{'-------- cold --------':>27}",
+        f"{'':22}{'layout':>8}{'KiB':>8}{'nonzero':>8}{'ms':>7}{'kernel':>15}{'whole':>15}"
+        f"{'x f32':>7}{'x same':>7}{'read':>6}{'whole':>14}{'x f32':>7}{'x same':>7}",
     ]
     for row in result["rows"]:
         ratios = row["ratios"]
         shown = [ratios[name] for name in ("dense float32", "dense same", "of a read")]
         colds = [ratios[name] for name in ("cold dense float32", "cold dense same")]
         lines.append(
-            f"{row['name']:>22}{row['kernel']:>8}{row['bytes'] / 1024:>7.0f}{row['bytes_per_nonzero']:>8.2f}"
-            f"{row['packing_seconds']:>6.2f}{us(row['seconds']['kernel']):>17}{us(_whole(row)):>17}"
-            f"{shown[0]:>7.2f}{shown[1]:>6.2f}{shown[2]:>6.2f}"
-            f"{us(row['seconds']['cold']):>17}{colds[0]:>7.2f}{colds[1]:>6.2f}"
+            f"{row['name']:22}{row['kernel']:>8}{row['bytes'] / 1024:>8.0f}{row['bytes_per_nonzero']:>8.2f}"
+            f"{1e3 * row['packing_seconds']:>7.1f}{us(row['seconds']['kernel']):>15}{us(_whole(row)):>15}"
+            f"{shown[0]:>7.2f}{shown[1]:>7.2f}{shown[2]:>6.2f}"
+            f"{us(row['seconds']['cold']):>14}{colds[0]:>7.2f}{colds[1]:>7.2f}"
         )
     return "\n".join(lines)
 
 
 def us(times: dict[str, float]) -> str:
     """Microseconds, median (minimum)."""
-    digits = 2 if times["median"] < 1e-4 else 0
+    digits = 2 if times["median"] < 5e-5 else 0
     return f"{times['median'] * 1e6:.{digits}f} ({times['minimum'] * 1e6:.{digits}f})"

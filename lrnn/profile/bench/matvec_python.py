@@ -59,7 +59,8 @@ def measure(sizes: tuple[int, ...], sparsity: float, rounds: int, seed: int, oth
 def _subjects(weight: np.ndarray, x: np.ndarray) -> tuple[dict[str, Callable], dict[str, str]]:
     """Functions that return y of W x, by name, and why others are missing."""
     w, v, y = torch.from_numpy(weight), torch.from_numpy(x), torch.empty(len(weight))
-    with warnings.catch_warnings(action="ignore"):  # torch calls its CSR beta
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its CSR beta
         csr = w.to_sparse_csr()
     calls: dict[str, Callable] = {
         "torch float32 (MKL)": lambda: torch.mv(w, v, out=y),

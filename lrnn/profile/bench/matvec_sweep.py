@@ -51,7 +51,7 @@ def _measure(
     )
     return [
         {
-            "name": f"{n} {precision} {100 * sparsity:g} %",
+            "name": f"{n:>4} {precision} {100 * sparsity:g} %",
             "size": n,
             "sparsity": sparsity,
             **matrices[sparsity][1],

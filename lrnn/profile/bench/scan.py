@@ -105,7 +105,13 @@ def _case(kind: str, direction: str, a: Tensor, b: Tensor, out: Tensor, rounds: 
     if "lrnn" in left_out:
         raise RuntimeError(f"lrnn.scan, {kind} a, {direction}: {left_out['lrnn']}")
     times = interleaved({"copy": lambda: out.copy_(b), **calls}, rounds=rounds, budget=budget)
-    return {"a": kind, "pass": direction, **_figures(kind, direction, b, times), "left_out": left_out}
+    return {
+        "name": f"{kind} {direction}",
+        "a": kind,
+        "pass": direction,
+        **_figures(kind, direction, b, times),
+        "left_out": left_out,
+    }
 
 
 def _figures(kind: str, direction: str, b: Tensor, times: dict[str, Timing]) -> dict:
