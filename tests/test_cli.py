@@ -10,6 +10,8 @@ import lrnn
 from lrnn.cli import COMMANDS, main, make_parser
 from lrnn.cli.console import progress, table
 from lrnn.data import audio
+from lrnn.ops.libraries import core_library
+from lrnn.program import Program, nodes
 
 
 def test_every_command_has_help(capsys):
@@ -73,10 +75,36 @@ def test_profile_counts_what_the_definition_says(tmp_path, capsys):
     assert "unmeasured" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(core_library()[0] is None, reason=f"no core: {core_library()[1]}")
+def test_profile_says_why_a_matrix_is_stored_as_it_is(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    full = rng.standard_normal((128, 96)).astype(np.float32)
+    thin = (rng.standard_normal((96, 128)) * (rng.random((96, 128)) < 0.05)).astype(np.float32)
+    program = Program(
+        "x",
+        96,
+        (nodes.Linear("full", ("x",), full), nodes.Relu("r", ("full",)), nodes.Linear("thin", ("r",), thin)),
+        "thin",
+    )
+    program.save(tmp_path / "m.lrnn")
+    np.save(tmp_path / "x.npy", rng.standard_normal((20, 96)).astype(np.float32))
+    argv = ["profile", str(tmp_path / "m.lrnn"), "--data", str(tmp_path / "x.npy")]
+    assert main([*argv, "--json"]) == 0
+    dense, sparse = json.loads(capsys.readouterr().out)["matrices"]
+    assert (dense["name"], dense["kernel"], dense["density"]) == ("full", "dense", 1.0)
+    assert dense["dense_cycles"] < dense["sparse_cycles"]
+    assert sparse["kernel"] != "dense"
+    assert sparse["sparse_cycles"] < sparse["dense_cycles"]
+    assert sparse["sparse_bytes"] < sparse["dense_bytes"]
+    assert sparse["event_cycles"] < dense["event_cycles"]
+    assert sparse["why"].endswith("faster than dense")
+    assert main(argv) == 0
+    assert sparse["why"] in capsys.readouterr().out
+
+
 def test_effective_macs_are_counted_exactly():
     """Each weight counts as often as its input is not zero."""
     from lrnn.profile import count
-    from lrnn.program import Program, nodes
 
     weight = np.array([[1, 0, 2], [0, 0, 3]], np.float32)
     program = Program("x", 3, (nodes.Linear("y", ("x",), weight),), "y")

@@ -13,7 +13,7 @@ from lrnn.cli.console import table
 def add(commands) -> None:
     """Declare the command."""
     parser = commands.add_parser(
-        "profile", help="parameters, density, activity, MACs, bytes and time of each node"
+        "profile", help="parameters, density, activity, MACs, bytes, time and kernel of each node, and why"
     )
     parser.add_argument(
         "model", metavar="M", nargs="?", help="a program (.lrnn); default: the shipped denoiser"
@@ -39,9 +39,12 @@ def run(args) -> int:
 
         plot_macs(report, args.plot)
     if args.json:
-        print(json.dumps({"nodes": [asdict(n) for n in report.nodes], "total": report.total()}))
+        nodes, matrices = ([asdict(item) for item in items] for items in (report.nodes, report.matrices))
+        print(json.dumps({"nodes": nodes, "total": report.total(), "matrices": matrices}))
     else:
         print(_table(report))
+        if report.matrices:
+            print("\n" + _choices(report))
     return 0
 
 
@@ -115,6 +118,31 @@ def _table(report) -> str:
         ]
     )
     return table(rows, header) + "\n\n" + report.notes()
+
+
+def _choices(report) -> str:
+    """The matrices: which kernel, and what the cost model expects of each format."""
+    formats = ("dense", "sparse", "event")
+    header = ["matrix", "shape", "density", "kernel", *formats, *(f"KiB {name}" for name in formats), "why"]
+    rows = [
+        [
+            m.name,
+            f"{m.rows} x {m.cols}",
+            _share(m.density),
+            m.kernel,
+            _number(m.dense_cycles),
+            _number(m.sparse_cycles),
+            _number(m.event_cycles),
+            *(f"{size / 1024:.1f}" for size in (m.dense_bytes, m.sparse_bytes, m.event_bytes)),
+            m.why,
+        ]
+        for m in report.matrices
+    ]
+    notes = (
+        "dense, sparse, event: cycles of a product by the cost model, and KiB that it reads. The engine takes\n"
+        "dense or sparse; event, which skips zero inputs (on the measured ones), is for comparison."
+    )
+    return table(rows, header) + "\n\n" + notes
 
 
 def _share(x: float | None) -> str:

@@ -152,7 +152,8 @@ class PackedMatrix:
 
         Args:
             repeats: how many.
-            whole: for integers, from float32 x to float32 y, both conversions counted in.
+            whole: from float32 x to float32 y: what turns x into integers and sums into floats, and what puts
+                sums in their places, counted in.
             density: share of x that is not zero (only "event" minds).
         """
         if repeats < 1:

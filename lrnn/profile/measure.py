@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from lrnn.profile.choice import MatrixChoice, explain
 from lrnn.profile.count import NodeCost, count
 from lrnn.program.program import Program
 
@@ -20,11 +21,13 @@ class Report:
         nodes: in execution order.
         frames: frames that the activity was measured on; 0 when it was not.
         engine: what the bytes and times belong to, or why there are none.
+        matrices: how the engine stores each matrix, and why; none without the engine.
     """
 
     nodes: list[NodeCost]
     frames: int
     engine: str
+    matrices: list[MatrixChoice] = field(default_factory=list)
 
     def total(self) -> dict:
         """Sums over the nodes; None where no node was measured."""
@@ -62,17 +65,17 @@ def profile(program: Program, frames: np.ndarray | None = None) -> Report:
         program: what to profile.
         frames: (T, input_width) inputs for the activity; None leaves it unmeasured.
     """
-    nodes = count(program, frames)
+    nodes, matrices = count(program, frames), []
     try:
-        nodes, engine = _with_engine(program, nodes, frames)
+        nodes, matrices, engine = _with_engine(program, nodes, frames)
     except RuntimeError as error:  # no compiled engine here: counts stand on their own
         engine = f"none, {error}"
-    return Report(nodes, 0 if frames is None else len(frames), engine)
+    return Report(nodes, 0 if frames is None else len(frames), engine, matrices)
 
 
 def _with_engine(
     program: Program, nodes: list[NodeCost], frames: np.ndarray | None
-) -> tuple[list[NodeCost], str]:
+) -> tuple[list[NodeCost], list[MatrixChoice], str]:
     from lrnn.engine.native import NativeStream
 
     stream = NativeStream(program)
@@ -84,7 +87,8 @@ def _with_engine(
         replace(node, bytes=held.get(node.name), nanoseconds=_nanoseconds(node.name, rounds))
         for node in nodes
     ]
-    return measured, f"native engine, {stream.engine.isa}"
+    matrices = explain(program, nodes, stream.engine.kernels())
+    return measured, matrices, f"native engine, {stream.engine.isa}"
 
 
 def _nanoseconds(name: str, rounds: list[dict[str, float]]) -> float | None:

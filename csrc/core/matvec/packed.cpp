@@ -5,6 +5,7 @@
 #include <cmath>
 #include <exception>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "core/aligned.h"
@@ -19,6 +20,7 @@ struct lrnn_matvec {
     std::unique_ptr<Matvec> floats;
     std::unique_ptr<IntegerMatvec> integers;
     AlignedVector<float> x, y, scale;
+    AlignedVector<float> sorted;  // y in the order in which the matrix keeps its rows, where that is another
     AlignedVector<std::int16_t> words;
     AlignedVector<std::uint8_t> form;
     AlignedVector<std::int64_t> sums;  // or as many int32
@@ -55,6 +57,7 @@ std::string checked(std::int32_t precision, std::int32_t format, std::int32_t ro
 void allocate(lrnn_matvec& m) {
     m.x.assign(padded(std::max(m.cols, 1)), 0.0f);
     m.y.assign(padded(std::max(m.rows, 1)), 0.0f);
+    if (m.floats && !m.floats->order().empty()) m.sorted.assign(padded(std::max(m.rows, 1)), 0.0f);
     if (!m.integers) return;
     m.words.assign(padded(std::max(m.cols, 1)), 0);
     m.form.assign(m.integers->form_bytes() + 64, 0);
@@ -64,7 +67,11 @@ void allocate(lrnn_matvec& m) {
 
 void multiply_floats(lrnn_matvec& m) {
     std::fill(m.y.begin(), m.y.end(), 0.0f);
-    m.floats->multiply_add(m.x.data(), m.y.data());
+    if (m.sorted.empty()) return m.floats->multiply_add(m.x.data(), m.y.data());
+    std::fill(m.sorted.begin(), m.sorted.end(), 0.0f);
+    m.floats->multiply_add(m.x.data(), m.sorted.data());
+    const std::span<const std::int32_t> order = m.floats->order();
+    for (std::size_t i = 0; i < order.size(); ++i) m.y[order[i]] = m.sorted[i];
 }
 
 void multiply_integers(lrnn_matvec& m) { m.integers->multiply(m.form.data(), m.sums.data()); }
@@ -102,8 +109,9 @@ void fill_x(lrnn_matvec& m, double density) {
 double spent(lrnn_matvec& m, std::int32_t span, std::int64_t repeats) {
     if (m.floats) {
         if (span == LRNN_WHOLE) return seconds(repeats, [&] { multiply_floats(m); });
-        std::fill(m.y.begin(), m.y.end(), 0.0f);
-        return seconds(repeats, [&] { m.floats->multiply_add(m.x.data(), m.y.data()); });
+        float* y = m.sorted.empty() ? m.y.data() : m.sorted.data();
+        std::fill_n(y, m.rows, 0.0f);
+        return seconds(repeats, [&] { m.floats->multiply_add(m.x.data(), y); });
     }
     const float most = m.precision == Precision::w8a16 ? 32767.0f : 127.0f;
     if (span == LRNN_WHOLE)
@@ -128,8 +136,7 @@ lrnn_matvec* lrnn_matvec_new(std::int32_t precision, std::int32_t format, std::i
             const Isa isa = active_isa();
             const Format how = static_cast<Format>(format);
             if (m->precision == Precision::float32 || m->precision == Precision::bfloat16)
-                m->floats =
-                    pack(static_cast<const float*>(weight), rows, cols, isa, how, m->precision, /*may_permute=*/false);
+                m->floats = pack(static_cast<const float*>(weight), rows, cols, isa, how, m->precision);
             else
                 m->integers = pack(static_cast<const std::int8_t*>(weight), rows, cols, isa, how, m->precision,
                                    m->precision == Precision::w8a16 ? 1 << 15 : 1 << 7);

@@ -41,8 +41,8 @@ LRNN_API void lrnn_matvec_integers(lrnn_matvec* matvec, const int16_t* x, int64_
 LRNN_API void lrnn_matvec_quantized(lrnn_matvec* matvec, const float* x, float x_scale, const float* row_scale,
                                     float* y);
 
-// What lrnn_matvec_time measures: the product alone on an x that is ready (its kernel's form), or, for integers, with
-// everything from float32 x to float32 y.
+// What lrnn_matvec_time measures: the product alone on an x that is ready (its kernel's form), or with all that is needed
+// from float32 x to float32 y: roundings, scales, and sums that were kept in another order.
 enum lrnn_matvec_span { LRNN_KERNEL = 0, LRNN_WHOLE = 1 };
 // Seconds of one product, from `repeats` in a row on this thread; `density` is the share of x that is not zero.
 LRNN_API double lrnn_matvec_time(lrnn_matvec* matvec, int32_t span, double density, int64_t repeats);

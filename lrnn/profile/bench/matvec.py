@@ -95,20 +95,19 @@ def _measure(n: int, sparsity: float, rounds: int, seed: int, other: np.ndarray)
 
 
 def _subjects(key: int, packed: PackedMatrix) -> dict:
-    subjects = {(key, "kernel"): packed.seconds}
-    if packed.precision.startswith("w8"):
-        subjects[key, "whole"] = lambda repeats: packed.seconds(repeats, whole=True)
-    return {**subjects, (key, "read"): lambda repeats: read_seconds(packed.nbytes, repeats)}
-
-
-def _whole(row: dict) -> dict[str, float]:
-    return row["seconds"].get("whole", row["seconds"]["kernel"])
+    return {
+        (key, "kernel"): packed.seconds,
+        (key, "whole"): lambda repeats: packed.seconds(repeats, whole=True),
+        (key, "read"): lambda repeats: read_seconds(packed.nbytes, repeats),
+    }
 
 
 def _ratios(row: dict, rows: list[dict]) -> dict[str, float]:
     """Times faster than dense float32 and than dense of the same precision, and share of the read's speed."""
     dense = {r["precision"]: r for r in rows if r["format"] == "dense"}
-    warm = {name: _whole(r)["median"] / _whole(row)["median"] for name, r in dense.items()}
+    warm = {
+        name: r["seconds"]["whole"]["median"] / row["seconds"]["whole"]["median"] for name, r in dense.items()
+    }
     cold = {
         name: r["seconds"]["cold"]["median"] / row["seconds"]["cold"]["median"] for name, r in dense.items()
     }
@@ -148,7 +147,7 @@ def _kernels(result: dict) -> str:
         colds = [ratios[name] for name in ("cold dense float32", "cold dense same")]
         lines.append(
             f"{row['name']:22}{row['kernel']:>8}{row['bytes'] / 1024:>8.0f}{row['bytes_per_nonzero']:>8.2f}"
-            f"{1e3 * row['packing_seconds']:>7.1f}{us(row['seconds']['kernel']):>15}{us(_whole(row)):>15}"
+            f"{1e3 * row['packing_seconds']:>7.1f}{us(row['seconds']['kernel']):>15}{us(row['seconds']['whole']):>15}"
             f"{shown[0]:>7.2f}{shown[1]:>7.2f}{shown[2]:>6.2f}"
             f"{us(row['seconds']['cold']):>14}{colds[0]:>7.2f}{colds[1]:>7.2f}"
         )
