@@ -27,7 +27,7 @@ LIMITS = ("read L1", "read L2", "read L3", "read memory", "copy", "multiply-add"
 
 
 def test_every_row_is_measured():
-    result = matvec.run((48,), 0.8, rounds=2, sweep=(0.5, 0.9))
+    result = matvec.run((48,), 0.8, rounds=2, sweep=(0.5, 0.9), energy=True)
     rows = result["rows"]
     assert [(r["precision"], r["format"]) for r in rows] == [
         (p, f) for p in PRECISIONS for f in ("dense", "sparse")
@@ -41,6 +41,7 @@ def test_every_row_is_measured():
     assert "48 w8a8 sparse" in text
     assert "torch float32 (MKL)" in text
     assert "crossover" in text
+    assert "energy: " in text
 
 
 def test_arguments_out_of_range():

@@ -30,6 +30,10 @@ ScalarType number(bool is_double, bool is_complex) {
     return is_double ? ScalarType::Double : ScalarType::Float;
 }
 
+bool same_sizes(const Tensor& x, const Tensor& y) {
+    return std::equal(x.sizes().begin(), x.sizes().end(), y.sizes().begin(), y.sizes().end());
+}
+
 // x dense and of this dtype; x itself where it already is.
 Tensor dense(const Tensor& x, ScalarType dtype) {
     const Tensor cast = x.scalar_type() == dtype ? x : torch::stable::to(x, dtype);
@@ -121,6 +125,9 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward(const Tensor& grad_h, const Ten
                                                  const Tensor& h, std::optional<Tensor> h0,
                                                  std::optional<Tensor> reset, bool reverse) {
     const Arguments in(a, h, h0, reset, reverse);
+    STD_TORCH_CHECK(same_sizes(grad_h, h) && grad_last.dim() == 2 && grad_last.size(0) == h.size(0) &&
+                        grad_last.size(1) == h.size(2),
+                    "lrnn::scan_backward: a gradient does not fit h");
     const Tensor states = dense(h, in.dtype), from_h = dense(grad_h, in.dtype), from_last = dense(grad_last, in.dtype);
     const bool constant = a.dim() == 1;
     Tensor grad_b = torch::stable::new_empty(states, states.sizes());

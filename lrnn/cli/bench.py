@@ -43,6 +43,9 @@ def add(commands) -> None:
     matvec.add_argument(
         "--isa", help="instruction set of lrnn's kernels, dense and sparse: avx2, scalar, ..."
     )
+    matvec.add_argument(
+        "--energy", action="store_true", help="joules of a product too, where the processor's can be read"
+    )
     matvec.add_argument("--rounds", type=int, default=15, help="timed rounds (default 15)")
     scan = kinds.add_parser("scan", help="the scan, forward and backward, against pure-torch forms")
     scan.add_argument("--batch", type=int, default=8, help="B (default 8)")
@@ -93,6 +96,7 @@ def run_matvec(args: argparse.Namespace) -> int:
         sweep=tuple(args.sweep),
         weights=args.weights,
         isa=args.isa,
+        energy=args.energy,
     )
     return _print(args, matvec, result)
 

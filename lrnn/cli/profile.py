@@ -139,8 +139,8 @@ def _choices(report) -> str:
         for m in report.matrices
     ]
     notes = (
-        "dense, sparse, event: cycles of a product by the cost model, and KiB that it reads. The engine takes\n"
-        "dense or sparse; event, which skips zero inputs (on the measured ones), is for comparison."
+        "dense, sparse, event: cycles of a product by the cost model, and KiB that it reads. The engine\n"
+        "takes dense or sparse; event, which skips zero inputs (on the measured ones), is for comparison."
     )
     return table(rows, header) + "\n\n" + notes
 

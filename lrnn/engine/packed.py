@@ -96,10 +96,10 @@ class PackedMatrix:
 
         Raises:
             TypeError: x holds the wrong kind of numbers.
-            ValueError: x has another shape, or an integer does not fit the width.
+            ValueError: x has another shape, NaN or infinity, or an integer does not fit the width.
         """
         if self.precision not in _BITS:
-            x = real_array(x, "x", (self.shape[1],))
+            x = self._finite(x)
             y = np.empty(self.shape[0], np.float32)
             self._core.lrnn_matvec_floats(self._handle, x.ctypes.data, y.ctypes.data)
             return y
@@ -125,16 +125,20 @@ class PackedMatrix:
         """
         if self.precision not in _BITS:
             raise TypeError(f"the weights are {self.precision}, expected one of {', '.join(_BITS)}")
-        x = real_array(x, "x", (self.shape[1],))
+        x = self._finite(x)
         row_scale = real_array(row_scale, "row_scale", (self.shape[0],))
-        if not np.isfinite(x).all():
-            raise ValueError("x has NaN or infinite values, expected finite ones")
         if not 0 < x_scale < np.inf:
             raise ValueError(f"x_scale is {x_scale}, expected a finite number above 0")
         y = np.empty(self.shape[0], np.float32)
         pointers = (x.ctypes.data, x_scale, row_scale.ctypes.data, y.ctypes.data)
         self._core.lrnn_matvec_quantized(self._handle, *pointers)
         return y
+
+    def _finite(self, x: np.ndarray) -> np.ndarray:
+        x = real_array(x, "x", (self.shape[1],))
+        if not np.isfinite(x).all():  # in packed rows one would reach sums that have no weight for it
+            raise ValueError("x has NaN or infinite values, expected finite ones")
+        return x
 
     def _words(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)

@@ -1,6 +1,7 @@
 """Finds the compiled libraries: `_C`, kernels for the dispatcher, and `_core`, the engine with its C ABI.
 
 Both stand beside the package and both may be missing: a build without a compiler leaves them out.
+LRNN_LIBRARIES names another folder to take them from, such as the one that `make sanitize` builds.
 """
 
 from __future__ import annotations
@@ -8,17 +9,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import os
 from pathlib import Path
 
 import torch
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_FOLDER = Path(os.environ.get("LRNN_LIBRARIES") or Path(__file__).resolve().parents[1])
 _BUILD = "build it with `pip install --no-build-isolation .` (needs a C++20 compiler)"
 
 
 def _find(stem: str) -> Path | None:
-    """The library of this stem in the package's folder."""
-    found = (p for p in _PACKAGE.glob(f"{stem}.*") if p.suffix in (".so", ".pyd", ".dylib"))
+    """The library of this stem in the folder of libraries."""
+    found = (p for p in _FOLDER.glob(f"{stem}.*") if p.suffix in (".so", ".pyd", ".dylib"))
     return next(iter(sorted(found)), None)
 
 
@@ -38,7 +40,7 @@ def load_op_library() -> tuple[Path | None, str]:
     """Load `_C`, whose kernels then serve CPU tensors. Returns its path and "", or None and why not."""
     path = _find("_C")
     if path is None:
-        return None, f"no compiled op library in {_PACKAGE}; {_BUILD}"
+        return None, f"no compiled op library in {_FOLDER}; {_BUILD}"
     try:
         torch.ops.load_library(path)
     except OSError as error:
@@ -52,7 +54,7 @@ def core_library() -> tuple[Path | None, str]:
     """Find `_core`, which the native engine opens. Returns its path and "", or None and why not."""
     path = _find("_core")
     if path is None:
-        return None, f"no compiled engine in {_PACKAGE}; {_BUILD}"
+        return None, f"no compiled engine in {_FOLDER}; {_BUILD}"
     try:
         _isa(path)
     except OSError as error:

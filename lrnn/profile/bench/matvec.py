@@ -17,6 +17,7 @@ from lrnn.profile.bench import limits as machine_limits
 from lrnn.profile.bench import matvec_file, matvec_python, matvec_sweep
 from lrnn.profile.bench.matrices import pack, random_matrix, read_matrices
 from lrnn.profile.bench.timing import interleaved_cold, interleaved_inside, torch_threads
+from lrnn.profile.energy import Rapl, joules_per_call, processor_energy
 
 SIZES = (192, 512, 1024, 4096)
 
@@ -30,6 +31,7 @@ def run(
     sweep: tuple[float, ...] = matvec_sweep.SPARSITIES,
     weights: str | None = None,
     isa: str | None = None,
+    energy: bool = False,
 ) -> dict:
     """Measure and return the figures, ready for JSON.
 
@@ -40,6 +42,7 @@ def run(
         seed: of weights and masks.
         sweep: sparsities at which the crossover with dense is looked for; none leaves it out.
         weights: a file whose matrices are measured, in place of `sizes`: see `matrices.read_matrices`.
+        energy: also measure joules, a second for each kernel; where none can be read, say why.
         isa: instruction set of lrnn's own kernels, dense and sparse; None is the best.
 
     Raises:
@@ -64,8 +67,11 @@ def run(
         if weights:
             return {**result, "weights": weights, "rows": matvec_file.measure(matrices, rounds, other, seed)}
         result |= {"sparsity": sparsity, "rows": []}
+        counter, reason = processor_energy() if energy else (None, "")
+        if energy:
+            result["energy"] = counter.name if counter else f"not measured: {reason}"
         for n in sizes:
-            result["rows"] += _measure(n, sparsity, rounds, seed, other)
+            result["rows"] += _measure(n, sparsity, rounds, seed, other, counter)
         result["python"] = matvec_python.measure(sizes, sparsity, rounds, seed, other)
         if sweep:
             result["sweep"] = matvec_sweep.measure(sizes, sweep, rounds, seed, other)
@@ -73,7 +79,9 @@ def run(
         return result
 
 
-def _measure(n: int, sparsity: float, rounds: int, seed: int, other: np.ndarray) -> list[dict]:
+def _measure(
+    n: int, sparsity: float, rounds: int, seed: int, other: np.ndarray, counter: Rapl | None
+) -> list[dict]:
     """A row for each precision and format, with its seconds, bytes and ratios."""
     full, thin = random_matrix(n, n, 0, seed), random_matrix(n, n, sparsity, seed)
     rows, warm, cold = [], {}, {}
@@ -83,6 +91,8 @@ def _measure(n: int, sparsity: float, rounds: int, seed: int, other: np.ndarray)
             key = len(rows)
             rows.append({"name": f"{n:>4} {precision} {format}", **row})
             warm |= _subjects(key, packed)
+            if counter:
+                rows[key]["joules"] = joules_per_call(counter, warm[key, "whole"])
             cold[key] = lambda packed=packed: packed.seconds_cold(other, whole=True)
     samples = interleaved_inside(warm, rounds=rounds)
     cold_samples = interleaved_cold(cold, rounds)
@@ -127,6 +137,8 @@ def table(result: dict) -> str:
     if "weights" in result:
         return "\n\n".join([*parts, matvec_file.table(result)])
     parts += [_kernels(result), matvec_python.table(result)]
+    if "energy" in result:
+        parts.insert(2, _energy(result))
     if "sweep" in result:
         parts.append(matvec_sweep.table(result))
     return "\n\n".join(parts)
@@ -147,10 +159,22 @@ def _kernels(result: dict) -> str:
         colds = [ratios[name] for name in ("cold dense float32", "cold dense same")]
         lines.append(
             f"{row['name']:22}{row['kernel']:>8}{row['bytes'] / 1024:>8.0f}{row['bytes_per_nonzero']:>8.2f}"
-            f"{1e3 * row['packing_seconds']:>7.1f}{us(row['seconds']['kernel']):>15}{us(row['seconds']['whole']):>15}"
+            f"{1e3 * row['packing_seconds']:>7.1f}{us(row['seconds']['kernel']):>15}"
+            f"{us(row['seconds']['whole']):>15}"
             f"{shown[0]:>7.2f}{shown[1]:>7.2f}{shown[2]:>6.2f}"
             f"{us(row['seconds']['cold']):>14}{colds[0]:>7.2f}{colds[1]:>7.2f}"
         )
+    return "\n".join(lines)
+
+
+def _energy(result: dict) -> str:
+    lines = [f"energy: {result['energy']}"]
+    lines += [
+        f"{row['name']:22}{row['joules'] * 1e6:>10.3f} uJ a product, "
+        f"{row['bytes'] / row['joules'] / 1e9:.2f} GB/J"
+        for row in result["rows"]
+        if row.get("joules")
+    ]
     return "\n".join(lines)
 
 
