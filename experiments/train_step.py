@@ -4,7 +4,7 @@
 
 What is compared: forward and backward of `mean(y * w)` on one clip (batch 1) without dropout, and the forward
 pass alone in evaluation; no optimiser's step is in either. JAX's figures are those that came with the golden
-vectors of the paper's code: JAX 0.10.2, jit, ReLU model, two cores of a machine not named, good to a factor of
+vectors: JAX 0.10.2, jit, ReLU model, two cores of a machine not named, good to a factor of
 two.
 """
 

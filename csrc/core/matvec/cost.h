@@ -19,7 +19,7 @@ struct SlotCosts {
     double wide, narrow;
 };
 
-inline constexpr DenseCosts kFloatPanels{8.2, 12.0};
+inline constexpr DenseCosts kFloatPanels{8.2, 9.6};
 inline constexpr SlotCosts kFloatSlots512by32{11.0, 4.7};
 inline constexpr SlotCosts kFloatSlots512by64{14.0, 6.0};
 inline constexpr SlotCosts kFloatSlots256{7.6, 3.2};
