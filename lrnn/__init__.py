@@ -7,13 +7,13 @@ first used.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from lrnn.nn import S5, S5Block, S5BlockConfig, S5Options, SequenceModel, SequenceModelConfig
+from lrnn.nn import S5, S5Block, S5BlockConfig, S5Options, SequenceModel, SequenceModelConfig, SparseLinear
 from lrnn.ops import SparsePattern, SparseWeight, backends, scan, sparse_linear
 
 if TYPE_CHECKING:
     from lrnn.data.denoiser import Denoiser
-    from lrnn.program import Program, calibrate, compile, load
-    from lrnn.prune import Pruner
+    from lrnn.program import Program, calibrate, compile, compile_fixed, load
+    from lrnn.prune import Pruner, sparsify
     from lrnn.train.prune import Prune
     from lrnn.train.quant import QuantizationAware
 
@@ -26,6 +26,7 @@ _LATER = {
     "load": "lrnn.program",
     "Denoiser": "lrnn.data.denoiser",
     "Pruner": "lrnn.prune",
+    "sparsify": "lrnn.prune",
     "Prune": "lrnn.train.prune",
     "QuantizationAware": "lrnn.train.quant",
 }
@@ -44,6 +45,7 @@ __all__ = [
     "S5Options",
     "SequenceModel",
     "SequenceModelConfig",
+    "SparseLinear",
     "SparsePattern",
     "SparseWeight",
     "backends",
@@ -52,6 +54,7 @@ __all__ = [
     "load",
     "scan",
     "sparse_linear",
+    "sparsify",
 ]
 
 

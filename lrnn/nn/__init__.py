@@ -5,6 +5,7 @@ from lrnn.nn.config import S5BlockConfig, S5Options, SequenceModelConfig
 from lrnn.nn.model import SequenceModel
 from lrnn.nn.norm import BatchNorm
 from lrnn.nn.s5 import S5
+from lrnn.nn.sparse_linear import SparseLinear
 
 __all__ = [
     "S5",
@@ -14,5 +15,6 @@ __all__ = [
     "S5Options",
     "SequenceModel",
     "SequenceModelConfig",
+    "SparseLinear",
     "TimeDropout",
 ]

@@ -19,6 +19,7 @@ from lrnn.prune.schedule import (
     make_schedule,
 )
 from lrnn.prune.score import Score, keep_largest, score
+from lrnn.prune.sparsify import Sparsified, sparsify
 from lrnn.prune.sweep import sweep
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Schedule",
     "ScheduleName",
     "Score",
+    "Sparsified",
     "attach_masks",
     "bake",
     "dead_units",
@@ -43,6 +45,7 @@ __all__ = [
     "make_schedule",
     "prune_once",
     "score",
+    "sparsify",
     "sweep",
     "uniform",
 ]
