@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BLOCK = 192  # columns between two cuts: csrc/core/spmm/spmm.h, lrnn_spmm_block
+BLOCK = 192  # most columns between two cuts: csrc/core/spmm/spmm.h, lrnn_spmm_block
 
 
 def row_of(cuts: Tensor, count: int) -> Tensor:

@@ -24,8 +24,8 @@ class SparsePattern(NamedTuple):
     Attributes:
         columns: (nonzeros,) of every value, row after row, rising within a row; int16, or int32 where cols
             is above 32768.
-        cuts: (blocks + 1, rows) int32: row r's values in block b of 192 columns are
-            [cuts[b, r], cuts[b + 1, r]).
+        cuts: (blocks + 1, rows) int32: row r's values in block b of columns are [cuts[b, r], cuts[b + 1, r]).
+            Blocks are of equal width, as few as hold at most 192 columns each.
         columns_t: `columns` of the transposed matrix.
         cuts_t: `cuts` of the transposed matrix.
         order: (nonzeros,) int32: the transposed matrix's values are values[order].
@@ -205,8 +205,9 @@ def _index_dtype(size: int) -> torch.dtype:
 def _cuts(row: Tensor, column: Tensor, rows: int, cols: int) -> Tensor:
     """`SparsePattern.cuts`, from the row and column of every value."""
     blocks = -(-cols // reference.BLOCK)
+    width = -(-cols // max(1, blocks))
     counts = torch.zeros((rows, blocks), dtype=torch.long, device=row.device)
-    counts.view(-1).index_add_(0, row * blocks + column // reference.BLOCK, torch.ones_like(row))
+    counts.view(-1).index_add_(0, row * blocks + column // max(1, width), torch.ones_like(row))
     ends = counts.view(-1).cumsum(0).view(rows, blocks)
     first = (ends - counts)[:, :1] if blocks else counts.new_zeros((rows, 1))
     return torch.cat([first, ends], dim=1).T.contiguous().int()

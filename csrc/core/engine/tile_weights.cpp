@@ -10,6 +10,7 @@ namespace lrnn {
 
 TileMatrix::TileMatrix(const float* weight, std::int32_t rows, std::int32_t cols) {
     const std::int32_t blocks = (cols + lrnn_spmm_block - 1) / lrnn_spmm_block;
+    const std::int32_t width = blocks > 0 ? (cols + blocks - 1) / blocks : 1;
     const bool wide = cols - 1 > std::numeric_limits<std::int16_t>::max();
     const auto cut = [&](std::int32_t block, std::int32_t row) -> std::int32_t& {
         return cuts_[static_cast<std::size_t>(block) * rows + row];
@@ -18,7 +19,7 @@ TileMatrix::TileMatrix(const float* weight, std::int32_t rows, std::int32_t cols
     for (std::int32_t r = 0; r < rows; ++r) {
         const float* const row = weight + static_cast<std::int64_t>(r) * cols;
         for (std::int32_t c = 0; c < cols; ++c) {
-            if (c % lrnn_spmm_block == 0) cut(c / lrnn_spmm_block, r) = static_cast<std::int32_t>(values_.size());
+            if (c % width == 0) cut(c / width, r) = static_cast<std::int32_t>(values_.size());
             if (row[c] == 0.0f) continue;
             values_.push_back(row[c]);
             if (wide) wide_.push_back(c);

@@ -11,9 +11,10 @@
 
 #include "core/api.h"
 
-enum { lrnn_spmm_block = 192 };  // columns
+enum { lrnn_spmm_block = 192 };  // most columns of a block
 
-// Compressed rows, columns rising within a row. Row r's weights of column block b are [cuts[b][r], cuts[b + 1][r]).
+// Compressed rows, columns rising within a row. Row r's weights of column block b are [cuts[b][r], cuts[b + 1][r]);
+// blocks are equally wide.
 typedef struct lrnn_spmm {
     int64_t rows, cols;
     int32_t is_double;      // values, x, y and bias are double, else float

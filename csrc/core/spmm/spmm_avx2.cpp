@@ -7,7 +7,7 @@ namespace {
 
 struct Avx2 {
     using Vector = VectorOf<float, 32>::type;
-    static constexpr int lanes = 8, bytes = 32, sums = 8;
+    static constexpr int lanes = 8, bytes = 32, sums = 8, tile_quads = 2;
 
     // Of four weights, one in all lanes.
     struct FourValues {
@@ -19,8 +19,12 @@ struct Avx2 {
         }
     };
 
-    static Vector quads(const float* p, int64_t step) {
-        return Vector(_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + step), 1));
+    template <int Quads>
+    static void quads(const float* p, int64_t step, int i, Vector (&v)[Quads][4]) {
+        for (int q = 0; q < Quads; ++q) {
+            const __m256 row = _mm256_castps128_ps256(_mm_loadu_ps(p + 4 * q));
+            v[q][i] = Vector(_mm256_insertf128_ps(row, _mm_loadu_ps(p + step + 4 * q), 1));
+        }
     }
     static void transpose(Vector (&r)[4]) {
         const __m256d low01 = _mm256_castps_pd(_mm256_unpacklo_ps(__m256(r[0]), __m256(r[1])));

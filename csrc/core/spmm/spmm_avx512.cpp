@@ -10,7 +10,7 @@ namespace {
 
 struct Avx512 {
     using Vector = VectorOf<float, 64>::type;
-    static constexpr int lanes = 16, bytes = 64, sums = 4;
+    static constexpr int lanes = 16, bytes = 64, sums = 4, tile_quads = 4;
 
     // Of four weights, one in all lanes.
     struct FourValues {
@@ -23,11 +23,14 @@ struct Avx512 {
     };
 
     // Inserting while loading leaves the shuffle unit, which the transposition keeps busy, alone.
-    static Vector quads(const float* p, int64_t step) {
-        __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
-        v = _mm512_insertf32x4(v, _mm_loadu_ps(p + step), 1);
-        v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 2 * step), 2);
-        return Vector(_mm512_insertf32x4(v, _mm_loadu_ps(p + 3 * step), 3));
+    template <int Quads>
+    static void quads(const float* p, int64_t step, int i, Vector (&v)[Quads][4]) {
+        __m512 row[Quads];
+        for (int q = 0; q < Quads; ++q) row[q] = _mm512_castps128_ps512(_mm_loadu_ps(p + 4 * q));
+        for (int q = 0; q < Quads; ++q) row[q] = _mm512_insertf32x4(row[q], _mm_loadu_ps(p + step + 4 * q), 1);
+        for (int q = 0; q < Quads; ++q) row[q] = _mm512_insertf32x4(row[q], _mm_loadu_ps(p + 2 * step + 4 * q), 2);
+        for (int q = 0; q < Quads; ++q)
+            v[q][i] = Vector(_mm512_insertf32x4(row[q], _mm_loadu_ps(p + 3 * step + 4 * q), 3));
     }
     static void transpose(Vector (&r)[4]) {
         const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(__m512(r[0]), __m512(r[1])));

@@ -2,7 +2,8 @@
 //   bytes        of a vector register
 //   sums         vectors of sums held in registers for one row
 //   Vector       floats, `lanes` of them: lanes / 4 quads
-//   quads(p, n)  vector of the quads at p, p + n, p + 2n, ...
+//   quads        v[q][i] = the quads at p + 4q, p + 4q + n, p + 4q + 2n, ...
+//   tile_quads   quads of a row that are transposed at once
 //   transpose    of four vectors, quad by quad
 //   fold         the sum of a vector's quads
 // Files of an ISA include nothing of the standard library (see core/matvec/kernels.h).
@@ -25,8 +26,11 @@ using QuadAnywhere = VectorOf<float, 16>::anywhere;
 // The least common denominator: one quad per vector. Also serves what is too narrow for wider ones.
 struct OneQuad {
     using Vector = Quad;
-    static constexpr int lanes = 4;
-    static Vector quads(const float* p, int64_t) { return *reinterpret_cast<const QuadAnywhere*>(p); }
+    static constexpr int lanes = 4, tile_quads = 1;
+    template <int Quads>
+    static void quads(const float* p, int64_t, int i, Vector (&v)[Quads][4]) {
+        for (int q = 0; q < Quads; ++q) v[q][i] = *reinterpret_cast<const QuadAnywhere*>(p + 4 * q);
+    }
     static void transpose(Vector (&r)[4]) {
         const Vector a = r[0], b = r[1], c = r[2], d = r[3];
         r[0] = Vector{a[0], b[0], c[0], d[0]};
@@ -47,16 +51,27 @@ struct LanesOf<Isa, 4> {
     using type = OneQuad;
 };
 
-// to[c][r] = from[r][c] for `lanes` rows and cols rounded down to a multiple of 4; the strides are of rows.
+// to[c][r] = from[r][c] for `lanes` rows and 4 * Quads columns; the strides are of rows. Of each row all quads are read
+// before the next row is: rows a power of two apart share few sets of the first-level cache and would drive each other out.
+template <class Isa, int Quads>
+inline void transpose_tile(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+    using Anywhere = typename VectorOf<float, Isa::lanes * 4>::anywhere;
+    typename Isa::Vector v[Quads][4];
+    for (int i = 0; i < 4; ++i) Isa::template quads<Quads>(from + i * from_stride, 4 * from_stride, i, v);
+    for (int q = 0; q < Quads; ++q) {
+        Isa::transpose(v[q]);
+        for (int i = 0; i < 4; ++i) *reinterpret_cast<Anywhere*>(to + (4 * q + i) * to_stride) = v[q][i];
+    }
+}
+
+// The same for any number of columns, rounded down to a multiple of 4.
 template <class Isa>
 void transpose_rows(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t cols) {
-    using Anywhere = typename VectorOf<float, Isa::lanes * 4>::anywhere;
-    for (int64_t c = 0; c + 4 <= cols; c += 4) {
-        typename Isa::Vector v[4];
-        for (int i = 0; i < 4; ++i) v[i] = Isa::quads(from + i * from_stride + c, 4 * from_stride);
-        Isa::transpose(v);
-        for (int i = 0; i < 4; ++i) *reinterpret_cast<Anywhere*>(to + (c + i) * to_stride) = v[i];
-    }
+    constexpr int width = 4 * Isa::tile_quads;
+    int64_t c = 0;
+    for (; c + width <= cols; c += width)
+        transpose_tile<Isa, Isa::tile_quads>(from + c, from_stride, to + c * to_stride, to_stride);
+    for (; c + 4 <= cols; c += 4) transpose_tile<Isa, 1>(from + c, from_stride, to + c * to_stride, to_stride);
 }
 
 template <class Isa>
@@ -86,6 +101,17 @@ void pack(const T* x, int64_t steps, int64_t cols, T* panel, int width) {
         for (int64_t t = steps; t < width; ++t) panel[c * width + t] = 0;
 }
 
+// A panel (rows, width) as steps of y (stride rows). Long steps are written a few at a time from end to end: steps a power of
+// two apart share few sets of the cache, and going from one to the next at every store costs half as much again.
+template <class Isa, class T>
+void unpack(const T* panel, int width, T* y, int64_t steps, int64_t rows) {
+    const int64_t band = rows > 256 ? Isa::lanes : width;
+    for (int64_t t = 0; t < steps; t += band) {
+        const int64_t n = steps - t < band ? steps - t : band;
+        transpose<Isa>(panel + t, width, y + t * rows, rows, rows, n);
+    }
+}
+
 // How a panel of W steps is held in registers: `passes` times `count` vectors.
 template <class Isa, class T, int W>
 struct Shape {
@@ -99,11 +125,11 @@ struct Shape {
     using Vector = typename VectorOf<T, bytes>::type;
 };
 
-// The weights of the next rows are fetched early: a row's part of a block ends before the processor sees a stream.
+// The weights of the next rows are fetched early: a row's part of a block ends before the processor sees a stream. One line
+// of each will do: every fetch takes the place of a load of x.
 template <class T, class Index>
 inline void fetch(const T* values, const Index* columns, int64_t k) {
     __builtin_prefetch(values + k);
-    __builtin_prefetch(reinterpret_cast<const char*>(values + k) + 64);
     __builtin_prefetch(columns + k);
 }
 
@@ -277,7 +303,7 @@ void multiply_all(const lrnn_spmm& w, int64_t steps, const T* x, const T* bias, 
         T *panel = scratch, *result = scratch + w.cols * W;
         pack<Isa>(x + t * w.cols, n, w.cols, panel, W);
         multiply_panel<Isa, T, Index, W>(w, panel, nullptr, bias, result);
-        transpose<Isa>(result, W, y + t * w.rows, w.rows, w.rows, n);
+        unpack<Isa>(result, W, y + t * w.rows, n, w.rows);
     });
 }
 
@@ -293,7 +319,7 @@ void backward_all(const lrnn_spmm& w, const lrnn_spmm& transposed, int64_t steps
         }
         if (grad_x != nullptr) {
             multiply_panel<Isa, T, Index, W>(transposed, g, nullptr, nullptr, panel);
-            transpose<Isa>(panel, W, grad_x + t * w.cols, w.cols, w.cols, n);
+            unpack<Isa>(panel, W, grad_x + t * w.cols, n, w.cols);
         }
     });
 }
