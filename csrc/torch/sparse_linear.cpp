@@ -1,6 +1,7 @@
 // y = x W^T + bias for a sparse W, on the CPU, on libtorch's stable ABI. Python owns the schemas and says what the
 // tensors of a pattern are (lrnn/ops/sparse_linear.py).
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -30,6 +31,22 @@ void* scratch(int64_t bytes) {
     thread_local lrnn::AlignedVector<char> kept;
     if (static_cast<int64_t>(kept.size()) < bytes) kept = lrnn::AlignedVector<char>(static_cast<size_t>(bytes));
     return kept.data();
+}
+
+// What needs no copy is not asked for one, and new tensors come from the C shim: calls back into the dispatcher, which finds
+// operators by their names, cost more than a small product.
+Tensor in_a_row(const Tensor& x) { return x.is_contiguous() ? x : torch::stable::contiguous(x); }
+
+Tensor new_tensor(const std::vector<int64_t>& sizes, ScalarType dtype) {
+    std::vector<int64_t> strides(sizes.size());
+    int64_t step = 1;
+    for (size_t i = sizes.size(); i-- > 0; step *= std::max<int64_t>(1, sizes[i])) strides[i] = step;
+    const int32_t type = dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
+    AtenTensorHandle handle;
+    STD_TORCH_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(), type,
+                                             aoti_torch_device_type_cpu(), 0, &handle) == AOTI_TORCH_SUCCESS,
+                    "lrnn::sparse_linear: no memory for the result");
+    return Tensor(handle);
 }
 
 // A matrix in the kernel's terms, of contiguous values. Sizes are checked; what stands in the tensors was, when the pattern was made.
@@ -85,16 +102,16 @@ char* at(void* p, int64_t numbers, const lrnn_spmm& w) {
 Tensor sparse_linear(const Tensor& x_in, const Tensor& values_in, std::optional<Tensor> bias_in, const Tensor& columns,
                      const Tensor& cuts, const Tensor&, const Tensor& cuts_t, const Tensor&) {
     STD_TORCH_CHECK(cuts_t.dim() == 2, "lrnn::sparse_linear: cuts_t is no matrix");
-    const Tensor values = torch::stable::contiguous(values_in);
+    const Tensor values = in_a_row(values_in);
     std::optional<Tensor> bias;
-    if (bias_in) bias = torch::stable::contiguous(*bias_in);
+    if (bias_in) bias = in_a_row(*bias_in);
     const lrnn_spmm w = matrix(columns, cuts, values, cuts_t.size(1));
     const int64_t steps = steps_of(x_in, w.cols, values.scalar_type());
     STD_TORCH_CHECK(!bias || (bias->dim() == 1 && bias->size(0) == w.rows &&
                               bias->scalar_type() == values.scalar_type()),
                     "lrnn::sparse_linear: bias does not fit W");
-    const Tensor x = torch::stable::contiguous(x_in);
-    Tensor y = torch::stable::new_empty(x, with_width(x, w.rows));
+    const Tensor x = in_a_row(x_in);
+    Tensor y = new_tensor(with_width(x, w.rows), x.scalar_type());
     if (steps == 0 || w.rows == 0) return y;
     const void *from = x.const_data_ptr(), *shift = bias ? bias->const_data_ptr() : nullptr;
     void* to = y.mutable_data_ptr();
@@ -116,7 +133,7 @@ Tensor reordered(const Tensor& values, const Tensor& order) {
     STD_TORCH_CHECK(order.dim() == 1 && order.scalar_type() == ScalarType::Int && order.is_contiguous() &&
                         order.size(0) == values.size(0),
                     "lrnn::sparse_linear: order does not fit the values");
-    Tensor result = torch::stable::new_empty(values, values.sizes());
+    Tensor result = new_tensor({values.size(0)}, values.scalar_type());
     const auto* from_index = static_cast<const int32_t*>(order.const_data_ptr());
     const auto gather = [&]<class T>(const T* from, T* to) {
         torch::stable::parallel_for(0, order.size(0), worth_a_thread / 8, [=](int64_t begin, int64_t end) {
@@ -145,19 +162,19 @@ std::tuple<Tensor, Tensor> sparse_linear_backward(const Tensor& grad_in, const T
                                                   const Tensor& cuts_t, const Tensor& order, bool needs_x,
                                                   bool needs_values) {
     STD_TORCH_CHECK(cuts_t.dim() == 2, "lrnn::sparse_linear: cuts_t is no matrix");
-    const Tensor values = torch::stable::contiguous(values_in);
+    const Tensor values = in_a_row(values_in);
     const lrnn_spmm w = matrix(columns, cuts, values, cuts_t.size(1));
     const int64_t steps = steps_of(x_in, w.cols, values.scalar_type());
     STD_TORCH_CHECK(steps_of(grad_in, w.rows, values.scalar_type()) == steps,
                     "lrnn::sparse_linear: the gradient does not fit x");
     const Tensor values_t = needs_x ? reordered(values, order) : values;
     const lrnn_spmm transposed = matrix(columns_t, cuts_t, values_t, w.rows);
-    const Tensor grad_y = torch::stable::contiguous(grad_in), x = torch::stable::contiguous(x_in);
+    const Tensor grad_y = in_a_row(grad_in), x = in_a_row(x_in);
     const int64_t nonzeros = values.size(0), panel = lrnn_spmm_panel(&w), panels = (steps + panel - 1) / panel;
     const int64_t span = std::max<int64_t>(1, (panels + most_parts - 1) / most_parts);  // panels of a part
     const int64_t parts = (panels + span - 1) / span;
 
-    Tensor grad_x = torch::stable::new_empty(x, needs_x ? with_width(x, w.cols) : std::vector<int64_t>{0});
+    Tensor grad_x = new_tensor(needs_x ? with_width(x, w.cols) : std::vector<int64_t>{0}, x.scalar_type());
     Tensor sums = torch::stable::new_zeros(values, {needs_values ? std::max<int64_t>(1, parts) : 0, nonzeros});
     const void *g = grad_y.const_data_ptr(), *from = x.const_data_ptr();
     void *to_x = grad_x.mutable_data_ptr(), *to_sums = sums.mutable_data_ptr();
@@ -170,7 +187,7 @@ std::tuple<Tensor, Tensor> sparse_linear_backward(const Tensor& grad_in, const T
         }
     });
 
-    Tensor grad_values = torch::stable::new_empty(values, {needs_values ? nonzeros : 0});
+    Tensor grad_values = new_tensor({needs_values ? nonzeros : 0}, values.scalar_type());
     if (needs_values) {
         const int64_t count = std::max<int64_t>(1, parts);
         if (w.is_double)

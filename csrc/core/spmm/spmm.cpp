@@ -14,7 +14,9 @@ struct Baseline : OneQuad {
 
 constexpr SpmmKernels baseline = spmm_kernels<Baseline>;
 
-const SpmmKernels& kernels() {
+}  // namespace
+
+const SpmmKernels& spmm_kernels_now() {
 #if defined(__x86_64__) || defined(_M_X64)
     switch (float_isa(active_isa())) {
         case Isa::avx512: return spmm_avx512;
@@ -25,7 +27,6 @@ const SpmmKernels& kernels() {
     return baseline;
 }
 
-}  // namespace
 }  // namespace lrnn
 
 int64_t lrnn_spmm_panel(const lrnn_spmm* w) { return lrnn::kPanelBytes / (w->is_double ? 8 : 4); }
@@ -33,7 +34,7 @@ int64_t lrnn_spmm_panel(const lrnn_spmm* w) { return lrnn::kPanelBytes / (w->is_
 int64_t lrnn_spmm_scratch(const lrnn_spmm* w) { return (w->rows + w->cols) * lrnn::kPanelBytes; }
 
 void lrnn_spmm_multiply(const lrnn_spmm* w, int64_t steps, const void* x, const void* bias, void* y, void* scratch) {
-    lrnn::kernels().multiply(*w, steps, x, bias, y, scratch);
+    lrnn::spmm_kernels_now().multiply(*w, steps, x, bias, y, scratch);
 }
 
 void lrnn_spmm_tile(const lrnn_spmm* w, const float* x, const float* start, const float* bias, float* y) {
@@ -42,5 +43,5 @@ void lrnn_spmm_tile(const lrnn_spmm* w, const float* x, const float* start, cons
 
 void lrnn_spmm_backward(const lrnn_spmm* w, const lrnn_spmm* transposed, int64_t steps, const void* grad_y,
                         const void* x, void* grad_x, void* grad_values, void* scratch) {
-    lrnn::kernels().backward(*w, *transposed, steps, grad_y, x, grad_x, grad_values, scratch);
+    lrnn::spmm_kernels_now().backward(*w, *transposed, steps, grad_y, x, grad_x, grad_values, scratch);
 }

@@ -10,7 +10,13 @@ struct SpmmKernels {
     void (*tile)(const lrnn_spmm&, const float* x, const float* start, const float* bias, float* y);
     void (*backward)(const lrnn_spmm&, const lrnn_spmm& transposed, int64_t steps, const void* grad_y, const void* x,
                      void* grad_x, void* grad_values, void* scratch);
+    // `count` times 64 vectors of multiply-adds, from registers or each with a load of `from` (64 vectors); the sum of all,
+    // and in *operations the floating-point operations.
+    float (*multiply_add)(int64_t count, const float* from, int64_t* operations);
+    float (*load_multiply_add)(int64_t count, const float* from, int64_t* operations);
 };
+
+const SpmmKernels& spmm_kernels_now();  // of the active ISA
 
 inline constexpr int kPanelBytes = 256;  // of one column of a full panel: 64 float, 32 double
 

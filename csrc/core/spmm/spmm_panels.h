@@ -357,8 +357,27 @@ void backward(const lrnn_spmm& w, const lrnn_spmm& transposed, int64_t steps, co
     });
 }
 
+// The peak of such kernels, in as many chains as hide the latency of a multiply-add.
+template <class Isa, bool Loads>
+float multiply_adds(int64_t count, const float* from, int64_t* operations) {
+    using Vector = typename Isa::Vector;
+    constexpr int chains = 8, vectors = 64;
+    const auto* in = reinterpret_cast<const Vector*>(from);
+    const Vector factor = in[0];
+    Vector sum[chains] = {};
+    for (int64_t n = 0; n < count; ++n)
+        for (int v = 0; v < vectors; v += chains)
+            for (int i = 0; i < chains; ++i) {
+                sum[i] = Loads ? sum[i] + factor * in[v + i] : sum[i] * factor + factor;
+                if constexpr (Loads) asm volatile("" ::: "memory");  // memory may have changed: loads stay
+            }
+    for (int i = 1; i < chains; ++i) sum[0] += sum[i];
+    *operations = count * vectors * Isa::lanes * 2;
+    return sum[0][0];
+}
+
 template <class Isa>
-constexpr SpmmKernels spmm_kernels{multiply<Isa>, tile<Isa>, backward<Isa>};
+constexpr SpmmKernels spmm_kernels{multiply<Isa>, tile<Isa>, backward<Isa>, multiply_adds<Isa, false>, multiply_adds<Isa, true>};
 
 }  // namespace
 }  // namespace lrnn
