@@ -1,4 +1,4 @@
-"""`lrnn bench matvec|scan|stream|loading`: ratios measured on this machine, in one process, interleaved."""
+"""`lrnn bench matvec|spmm|scan|stream|loading`: ratios measured here, in one process, interleaved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lrnn.cli.console import progress
 def add(commands) -> None:
     """Declare the command and its benchmarks."""
     parser = commands.add_parser(
-        "bench", help="measured ratios on this machine: matvec, scan, stream, loading"
+        "bench", help="measured ratios on this machine: matvec, spmm, scan, stream, loading"
     )
     kinds = parser.add_subparsers(dest="bench", metavar="BENCH", required=True)
     matvec = kinds.add_parser(
@@ -47,6 +47,27 @@ def add(commands) -> None:
         "--energy", action="store_true", help="joules of a product too, where the processor's can be read"
     )
     matvec.add_argument("--rounds", type=int, default=15, help="timed rounds (default 15)")
+    spmm = kinds.add_parser(
+        "spmm",
+        help="sparse matrices times many columns, against dense and sparse products of other libraries",
+    )
+    spmm.add_argument(
+        "--sizes",
+        type=_size,
+        nargs="+",
+        metavar="N|RxC",
+        help="rows and columns, 512 or 1024x256 (default 192 512 1024 1024x256 256x1024)",
+    )
+    spmm.add_argument("--columns", type=int, nargs="+", metavar="T", help="columns (default 64 256 1024)")
+    spmm.add_argument(
+        "--sparsity",
+        type=float,
+        nargs="+",
+        metavar="S",
+        help="fractions of zero weights (default 0.5 0.7 0.8 0.9 0.95; with --train 0.9)",
+    )
+    spmm.add_argument("--train", action="store_true", help="a training step with a frozen mask instead")
+    spmm.add_argument("--rounds", type=int, default=7, help="timed rounds (default 7)")
     scan = kinds.add_parser("scan", help="the scan, forward and backward, against pure-torch forms")
     scan.add_argument("--batch", type=int, default=8, help="B (default 8)")
     scan.add_argument("--length", type=int, default=4000, help="T (default 4000)")
@@ -70,6 +91,7 @@ def add(commands) -> None:
     loading.add_argument("--workers", type=int, default=0, help="also a data loader's processes (default 0)")
     for kind, run_kind in (
         (matvec, run_matvec),
+        (spmm, run_spmm),
         (scan, run_scan),
         (stream, run_stream),
         (loading, run_loading),
@@ -99,6 +121,29 @@ def run_matvec(args: argparse.Namespace) -> int:
         energy=args.energy,
     )
     return _print(args, matvec, result)
+
+
+def run_spmm(args: argparse.Namespace) -> int:
+    """The benchmark of sparse products, or of training through them."""
+    from lrnn.profile.bench import spmm, spmm_train
+
+    _say("measuring; a minute or two")
+    sizes, columns, sparsity = args.sizes, args.columns, args.sparsity
+    if not args.train:
+        result = spmm.run(
+            sizes or spmm.SIZES, columns or spmm.COLUMNS, sparsity or spmm.SPARSITIES, args.rounds
+        )
+        return _print(args, spmm, result)
+    widths = [rows for rows, cols in sizes or [(n, n) for n in spmm_train.WIDTHS] if rows == cols]
+    if (sizes and len(widths) < len(sizes)) or (sparsity and len(sparsity) > 1):
+        raise ValueError("--train: expected square sizes and one sparsity")
+    result = spmm_train.run(widths, columns or spmm_train.COLUMNS, *(sparsity or [0.9]), args.rounds)
+    return _print(args, spmm_train, result)
+
+
+def _size(text: str) -> tuple[int, int]:
+    rows, _, cols = text.partition("x")
+    return int(rows), int(cols or rows)
 
 
 def run_scan(args: argparse.Namespace) -> int:

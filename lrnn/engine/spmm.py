@@ -43,8 +43,8 @@ class TimedProduct:
     Args:
         w: float32, on the CPU.
         x: (T, cols) float32.
-        subject: "kernel", what `lrnn.sparse_linear` runs; or "xnnpack", a product in XNNPACK's manner, which has
-            x as (cols, T) and y as (rows, T): their transpositions are not timed.
+        subject: "kernel", what `lrnn.sparse_linear` runs; or "xnnpack", a product in XNNPACK's manner, which
+            has x as (cols, T) and y as (rows, T): their transpositions are not timed.
 
     Attributes:
         y: (T, rows), what the last call computed.
@@ -60,9 +60,13 @@ class TimedProduct:
         rows, cols = w.pattern.shape
         for name, tensor in (("w", w.values), ("x", x)):
             if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-                raise TypeError(f"{name}: found {tensor.dtype} on {tensor.device}, expected float32 on the CPU")
+                raise TypeError(
+                    f"{name}: found {tensor.dtype} on {tensor.device}, expected float32 on the CPU"
+                )
         if x.dim() != 2 or x.shape[1] != cols:
             raise ValueError(f"x: shape is {tuple(x.shape)}, expected (T, {cols}) to fit w")
+        if subject == "xnnpack" and 4 * cols * len(x) >= 2**31:
+            raise ValueError(f"x: found {len(x)} x {cols} numbers, expected fewer than 2^29 (32-bit offsets)")
         self._core, self._subject, self._steps = _core(), SUBJECTS[subject], len(x)
         flip = subject == "xnnpack"
         self._x = (x.T if flip else x).contiguous()
@@ -81,7 +85,7 @@ class TimedProduct:
 
 
 def multiply_add_rate(*, loads: bool, count: int = 3000) -> float:
-    """Floating-point operations per second of multiply-adds: from registers, or with a load of each factor."""
+    """Floating-point operations per second of multiply-adds: from registers, or with a load for each."""
     return _core().lrnn_multiply_add_rate(int(loads), count)
 
 

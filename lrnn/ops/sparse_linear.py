@@ -295,7 +295,7 @@ def _backward_backward(ctx, grad_grad_x, grad_grad_values):
     return grad_grad_y, to_x, to_values, *[None] * 7
 
 
-_library = torch.library.Library("lrnn", "FRAGMENT")  # noqa: TOR901  (lives as long as the process)
+_library = torch.library.Library("lrnn", "FRAGMENT")  # lives as long as the process
 _library.impl("sparse_linear", _autograd, "Autograd", with_keyset=True)
 torch.library.register_autograd(
     "lrnn::sparse_linear_backward", _backward_backward, setup_context=_save_backward

@@ -364,13 +364,15 @@ float multiply_adds(int64_t count, const float* from, int64_t* operations) {
     constexpr int chains = 8, vectors = 64;
     const auto* in = reinterpret_cast<const Vector*>(from);
     const Vector factor = in[0];
-    Vector sum[chains] = {};
+    Vector sum[chains];
+    for (int i = 0; i < chains; ++i) sum[i] = Vector{} + static_cast<float>(i);  // equal chains would become one
     for (int64_t n = 0; n < count; ++n)
-        for (int v = 0; v < vectors; v += chains)
-            for (int i = 0; i < chains; ++i) {
+        for (int v = 0; v < vectors; v += chains) {
+#pragma GCC unroll 8
+            for (int i = 0; i < chains; ++i)
                 sum[i] = Loads ? sum[i] + factor * in[v + i] : sum[i] * factor + factor;
-                if constexpr (Loads) asm volatile("" ::: "memory");  // memory may have changed: loads stay
-            }
+            if constexpr (Loads) asm("" : "+r"(in));  // may point elsewhere now: loads stay
+        }
     for (int i = 1; i < chains; ++i) sum[0] += sum[i];
     *operations = count * vectors * Isa::lanes * 2;
     return sum[0][0];

@@ -9,7 +9,13 @@
 
 namespace {
 
-typedef float Quad __attribute__((vector_size(16), aligned(4), may_alias));
+// In a class: a type deduced, or a template argument, loses its attributes.
+struct Quad {
+    typedef float Vector __attribute__((vector_size(16), aligned(4), may_alias));
+};
+struct One {
+    typedef float Vector;
+};
 
 template <class F>
 double seconds(F f) {
@@ -18,20 +24,21 @@ double seconds(F f) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Columns [tile, tile + 4 * Quads) of y.
-template <int Quads>
+// As many columns of y as `Count` vectors hold.
+template <class Kind, int Count>
 void xnnpack_tile(int64_t rows, int64_t steps, const int32_t* nonzeros, const int32_t* offset, const float* value,
                   const char* in, float* y) {
+    using Vector = typename Kind::Vector;
     for (int64_t r = 0; r < rows; ++r) {
-        Quad sum[Quads] = {};
+        Vector sum[Count] = {};
         for (int32_t n = nonzeros[r]; n > 0; --n) {
             in += *offset++;
-            const Quad* from = reinterpret_cast<const Quad*>(in);
-            const Quad weight = *value++ - Quad{};
-            for (int i = 0; i < Quads; ++i) sum[i] += weight * from[i];
+            const Vector* from = reinterpret_cast<const Vector*>(in);
+            const Vector weight = *value++ - Vector{};
+            for (int i = 0; i < Count; ++i) sum[i] += weight * from[i];
         }
-        Quad* to = reinterpret_cast<Quad*>(y + r * steps);
-        for (int i = 0; i < Quads; ++i) to[i] = sum[i];
+        Vector* to = reinterpret_cast<Vector*>(y + r * steps);
+        for (int i = 0; i < Count; ++i) to[i] = sum[i];
     }
 }
 
@@ -61,12 +68,14 @@ Walk walk(const lrnn_spmm& w, int64_t steps) {
 
 void lrnn_spmm_baseline_xnnpack(int64_t rows, int64_t steps, const int32_t* row_nonzeros, const int32_t* row_offsets,
                                 const float* values, const float* x, float* y) {
-    const auto tile = [&]<int Quads>(int64_t at) {
-        xnnpack_tile<Quads>(rows, steps, row_nonzeros, row_offsets, values, reinterpret_cast<const char*>(x + at), y + at);
+    const auto tile = [&]<class Kind, int Count>(int64_t at) {
+        xnnpack_tile<Kind, Count>(rows, steps, row_nonzeros, row_offsets, values,
+                                    reinterpret_cast<const char*>(x + at), y + at);
     };
     int64_t t = 0;
-    for (; t + 32 <= steps; t += 32) tile.template operator()<8>(t);
-    for (; t + 4 <= steps; t += 4) tile.template operator()<1>(t);
+    for (; t + 32 <= steps; t += 32) tile.template operator()<Quad, 8>(t);
+    for (; t + 4 <= steps; t += 4) tile.template operator()<Quad, 1>(t);
+    for (; t < steps; ++t) tile.template operator()<One, 1>(t);
 }
 
 double lrnn_spmm_time(const lrnn_spmm* w, int32_t subject, int64_t steps, const float* x, float* y, int64_t repeats) {

@@ -135,12 +135,12 @@ def interleaved_inside(
         rounds: how many.
         chunk: seconds that a subject's repeats take in a round.
     """
-    repeats = {key: max(1, int(chunk / max(time(3), 1e-9))) for key, time in subjects.items()}
+    repeats = {key: max(1, int(chunk / max(subject(3), 1e-9))) for key, subject in subjects.items()}
     samples: dict[K, list[float]] = {key: [] for key in subjects}
     for _ in range(rounds):
-        for key, time in subjects.items():
-            time(min(2, repeats[key]))  # pays for the caches that the one before left behind
-            samples[key].append(time(repeats[key]))
+        for key, subject in subjects.items():
+            subject(min(2, repeats[key]))  # pays for the caches that the one before left behind
+            samples[key].append(subject(repeats[key]))
     return samples
 
 

@@ -1,0 +1,200 @@
+"""`lrnn bench spmm`: a sparse matrix times many columns, beside dense and sparse products of other libraries.
+
+One pinned thread and one thread per library, everything interleaved in one process, weights warm, after
+every row gave the dense product. A row's first figure is the kernel inside C++, from x (T, cols) to y
+(T, rows), both transpositions counted in; its second is the op as called from Python. The others:
+
+- `F.linear`: torch's dense product (MKL or oneDNN), as called from Python.
+- `XNNPACK-style`: our rendering of its kernel, inside C++, on x (cols, T) as it wants it.
+- `torch CSR`, `SciPy`: their compressed rows, as called from Python, on x (cols, T) as they want it.
+
+The limits are multiply-adds from registers, and with a load of x each, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lrnn.engine.spmm import TimedProduct, isa, multiply_add_rate
+from lrnn.ops import SparseWeight, sparse_linear
+from lrnn.profile.bench.timing import interleaved_inside, timed, torch_threads
+
+SIZES = ((192, 192), (512, 512), (1024, 1024), (1024, 256), (256, 1024))
+COLUMNS = (64, 256, 1024)
+SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
+KERNEL, OP, DENSE = "kernel", "sparse_linear", "F.linear"
+_FLIPPED = ("torch CSR", "SciPy")  # give y as (rows, T)
+
+
+def run(
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    columns: Sequence[int] = COLUMNS,
+    sparsities: Sequence[float] = SPARSITIES,
+    rounds: int = 9,
+    seed: int = 0,
+) -> dict:
+    """Measure and return the figures, ready for JSON.
+
+    Args:
+        sizes: (rows, cols) of the matrices.
+        columns: T, how many columns they meet.
+        sparsities: fractions of zeros, Bernoulli.
+        rounds: timed rounds.
+        seed: of weights, masks and inputs.
+
+    Raises:
+        ValueError: an argument is out of range.
+        RuntimeError: the core is not built here, or a row's result is wrong.
+    """
+    if not all(0 <= s < 1 for s in sparsities):
+        raise ValueError(f"sparsity is {list(sparsities)}, expected 0 <= sparsity < 1")
+    if rounds < 1 or min([*columns, *(n for size in sizes for n in size)], default=1) < 1:
+        raise ValueError(f"rounds, columns, sizes are {rounds}, {columns}, {sizes}, expected at least 1")
+    with torch_threads(1, pin=True), torch.inference_mode():
+        rows = [
+            _measure(size, T, sparsity, rounds, seed)
+            for size in sizes
+            for T in columns
+            for sparsity in sparsities
+        ]
+        limits = {
+            name: max(multiply_add_rate(loads=loads) for _ in range(20)) / 1e9
+            for name, loads in (("multiply-add", False), ("with a load", True))
+        }
+    for row in rows:
+        row["of_limit"] = {name: row["gflops"] / limit for name, limit in limits.items()}
+    return {
+        "bench": "spmm",
+        "isa": isa(),
+        "torch": torch.__version__,
+        "limits_gflops": limits,
+        "rows": rows,
+        "crossover": _crossovers(rows),
+    }
+
+
+def _measure(size: tuple[int, int], T: int, sparsity: float, rounds: int, seed: int) -> dict:
+    """One row: seconds of every subject, ratios, and the kernel's useful operations per second."""
+    generator = torch.Generator().manual_seed(seed)
+    dense = torch.randn(size, generator=generator)
+    dense[torch.rand(size, generator=generator) < sparsity] = 0
+    x = torch.randn(T, size[1], generator=generator)
+    w = SparseWeight.from_dense(dense)
+    subjects = _subjects(w, dense, x)
+    samples = interleaved_inside(subjects, rounds, chunk=0.004)
+    times = {name: {"median": statistics.median(s), "minimum": min(s)} for name, s in samples.items()}
+    kernel = times[KERNEL]["median"]
+    return {
+        "size": list(size),
+        "columns": T,
+        "sparsity": sparsity,
+        "nonzeros": w.pattern.nonzeros,
+        "seconds": times,
+        "times_faster": {name: t["median"] / kernel for name, t in times.items() if name != KERNEL},
+        "times_faster_called": times[DENSE]["median"] / times[OP]["median"],
+        "gflops": 2e-9 * w.pattern.nonzeros * T / kernel,
+    }
+
+
+def _subjects(w: SparseWeight, dense: Tensor, x: Tensor) -> dict[str, Callable[[int], float]]:
+    """What is timed, by name; RuntimeError where one does not compute x W^T."""
+    kernel, baseline, flipped = TimedProduct(w, x), TimedProduct(w, x, "xnnpack"), x.T.contiguous()
+    calls = {
+        OP: lambda: sparse_linear(x, w),
+        DENSE: lambda: F.linear(x, dense),
+        "torch CSR": _torch_csr(dense, flipped),
+    }
+    scipy = _scipy_csr(dense, flipped)
+    if scipy is not None:
+        calls["SciPy"] = scipy
+    kernel(1), baseline(1)
+    results = {name: torch.as_tensor(call()) for name, call in calls.items()}
+    results |= {KERNEL: kernel.y, "XNNPACK-style": baseline.y}
+    expected = F.linear(x.double(), dense.double())
+    for name, y in results.items():
+        error = ((y.T if name in _FLIPPED else y) - expected).abs().max()
+        if not error <= 1e-4 * expected.abs().max().clamp(min=1):
+            raise RuntimeError(f"{name} differs from the dense product by {error:.1e}")
+    return {
+        KERNEL: kernel,
+        "XNNPACK-style": baseline,
+        **{name: timed(call) for name, call in calls.items()},
+    }
+
+
+def _torch_csr(dense: Tensor, x: Tensor) -> Callable[[], Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that CSR is in beta
+        csr = dense.to_sparse_csr()
+    return lambda: csr @ x
+
+
+def _scipy_csr(dense: Tensor, x: Tensor) -> Callable[[], object] | None:
+    try:
+        from scipy.sparse import csr_matrix
+    except ImportError:
+        return None
+    csr, array = csr_matrix(dense.numpy()), x.numpy()
+    return lambda: csr @ array
+
+
+def _crossovers(rows: list[dict]) -> list[dict]:
+    """Per size and T, the sparsity from which the op as called beats F.linear; None where there is none."""
+    found = []
+    for size, T in dict.fromkeys((tuple(r["size"]), r["columns"]) for r in rows):
+        curve = sorted(
+            (r["sparsity"], math.log(r["times_faster_called"]))
+            for r in rows
+            if (tuple(r["size"]), r["columns"]) == (size, T)
+        )
+        at = None
+        for (s0, g0), (s1, g1) in itertools.pairwise(curve):
+            if g0 < 0 <= g1:
+                at = s0 + (s1 - s0) * -g0 / (g1 - g0)
+        below = curve[0][1] >= 0
+        found.append({"size": list(size), "columns": T, "sparsity": at, "always": at is None and below})
+    return found
+
+
+def table(result: dict) -> str:
+    """The figures as a table for people."""
+    limits = result["limits_gflops"]
+    others = [name for name in result["rows"][0]["times_faster"] if name not in (OP,)]
+    lines = [
+        f"spmm: y = x W^T, x (T, cols), Bernoulli zeros, one pinned thread, warm, {result['isa']}, "
+        f"torch {result['torch']}; us, median (min)",
+        f"limits: {limits['multiply-add']:.0f} GFLOP/s of multiply-adds, {limits['with a load']:.0f} with a "
+        "load of x each; of a limit: useful operations only",
+        f"{'rows x cols':>12}{'T':>6}{'zeros':>7}{'kernel, in C++':>20}{'called':>10}"
+        + "".join(f"{'x ' + name:>16}" for name in others)
+        + f"{'called x F.linear':>19}{'GFLOP/s':>9}{'of FMA':>8}{'of load':>8}",
+    ]
+    for row in result["rows"]:
+        kernel, op = row["seconds"][KERNEL], row["seconds"][OP]
+        lines.append(
+            f"{row['size'][0]:>5} x {row['size'][1]:<4}{row['columns']:>6}{100 * row['sparsity']:>5.0f} %"
+            f"{_us(kernel):>20}{op['median'] * 1e6:>10.1f}"
+            + "".join(f"{row['times_faster'][name]:>16.2f}" for name in others)
+            + f"{row['times_faster_called']:>19.2f}{row['gflops']:>9.1f}"
+            + "".join(f"{share:>8.2f}" for share in row["of_limit"].values())
+        )
+    several = len({row["sparsity"] for row in result["rows"]}) > 1
+    for cross in result["crossover"] if several else ():
+        size = f"{cross['size'][0]} x {cross['size'][1]}, T = {cross['columns']}"
+        when = f"from {100 * cross['sparsity']:.0f} % zeros" if cross["sparsity"] else "nowhere above"
+        lines.append(
+            f"{size}: called, faster than F.linear {'wherever measured' if cross['always'] else when}"
+        )
+    return "\n".join(lines)
+
+
+def _us(times: dict[str, float]) -> str:
+    return f"{times['median'] * 1e6:.1f} ({times['minimum'] * 1e6:.1f})"
