@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -264,3 +265,50 @@ def test_sparsify_leaves_what_it_must_and_keeps_what_is_shared():
     assert net.head.weight is net.embed.weight
     with pytest.raises(TypeError, match=r"found an nn.Linear"):
         lrnn.sparsify(net.head)
+
+
+def test_explains_itself():
+    layer = make(64, 96, 0.1)
+    found = layer.explain(steps=64)
+    assert found.shape == (64, 96)
+    assert found.nonzeros == layer.pattern.nonzeros
+    assert [case.steps for case in found.cases] == [1, 64]
+    for case in found.cases:
+        assert case.speed_up == pytest.approx(case.dense_seconds / case.sparse_seconds)
+        assert 0 <= case.crossover_density <= 1
+    kept, pattern = layer.values, layer.pattern
+    assert found.bytes["dense"] == 4 * 64 * 96
+    assert found.bytes["sparse"] == kept.nbytes + pattern.columns.nbytes + pattern.cuts.nbytes
+    parsed = json.loads(found.to_json())
+    assert parsed["cases"][1]["speed_up"] == found.cases[1].speed_up
+    text = str(found)
+    assert "SparseLinear 64 x 96: 614 weights, density 10.0 %" in text
+    assert "T = 64: " in text
+    assert found.engine is None or "native engine" in text
+    assert [case.steps for case in layer.explain(steps=1).cases] == [1]
+    with pytest.raises(ValueError, match="steps is 0"):
+        layer.explain(0)
+    with pytest.raises(ValueError, match="found 0 x 4, expected some entries"):
+        lrnn.SparseLinear(4, 0).explain()
+
+
+def test_explains_that_sparse_pays_below_the_density_where_the_lines_meet(monkeypatch):
+    from lrnn.profile import explain
+    from lrnn.profile.bench.timing import Timing
+
+    layer = make(50, 40, 0.1)
+    pattern = layer.pattern
+
+    def measured(subjects, **options):
+        assert set(subjects) == {"dense", "own", "other"}
+        other = subjects["other"].__closure__
+        densities = [c.cell_contents.pattern.density for c in other if hasattr(c.cell_contents, "pattern")]
+        (other_density,) = [d for d in densities if d != pattern.density]
+        times = {"dense": 60.0, "own": 10 + 100 * pattern.density, "other": 10 + 100 * other_density}
+        return {name: Timing(t, t, 1) for name, t in times.items()}
+
+    monkeypatch.setattr(explain, "interleaved", measured)
+    for case in layer.explain().cases:
+        assert case.crossover_density == pytest.approx(0.5)
+        assert case.speed_up == pytest.approx(3.0)
+    assert "3.0 times faster; pays below about 50 % density" in str(layer.explain())

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Each package may import those before it, and itself.
-# One arrow points up: a Program opens its own stream, at the moment it is asked to.
-UPWARD = {("lrnn.program.program", "lrnn.engine")}
+# Two arrows point up, when they are asked to: a Program opens its own stream, a layer explains itself.
+UPWARD = {("lrnn.program.program", "lrnn.engine"), ("lrnn.nn.sparse_linear", "lrnn.profile.explain")}
 ORDER = [
     "kernels",
     "memory",
