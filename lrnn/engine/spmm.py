@@ -12,7 +12,8 @@ from torch import Tensor
 from lrnn.engine.core import open_core
 from lrnn.ops import SparseWeight
 
-SUBJECTS = {"kernel": 0, "xnnpack": 1}
+SUBJECTS = {"kernel": 0, "xnnpack": 1, "panels": 2}
+_PANEL = 64
 
 
 class _Matrix(ctypes.Structure):
@@ -43,11 +44,9 @@ class TimedProduct:
     Args:
         w: float32, on the CPU.
         x: (T, cols) float32.
-        subject: "kernel", what `lrnn.sparse_linear` runs; or "xnnpack", a product in XNNPACK's manner, which
-            has x as (cols, T) and y as (rows, T): their transpositions are not timed.
-
-    Attributes:
-        y: (T, rows), what the last call computed.
+        subject: "kernel", what `lrnn.sparse_linear` runs; "xnnpack", a product in XNNPACK's manner, which has
+            x as (cols, T) and y as (rows, T); or "panels", the kernel without transposing, T a multiple of
+            64. What the last two need transposed is not timed.
 
     Raises:
         RuntimeError: the core is not built here; the message says why.
@@ -63,19 +62,26 @@ class TimedProduct:
                 raise TypeError(
                     f"{name}: found {tensor.dtype} on {tensor.device}, expected float32 on the CPU"
                 )
-        if x.dim() != 2 or x.shape[1] != cols:
-            raise ValueError(f"x: shape is {tuple(x.shape)}, expected (T, {cols}) to fit w")
+        if x.dim() != 2 or x.shape[1] != cols or not x.numel():
+            raise ValueError(f"x: shape is {tuple(x.shape)}, expected (T, {cols}) to fit w, not empty")
         if subject == "xnnpack" and 4 * cols * len(x) >= 2**31:
             raise ValueError(f"x: found {len(x)} x {cols} numbers, expected fewer than 2^29 (32-bit offsets)")
+        if subject == "panels" and len(x) % _PANEL:
+            raise ValueError(f"x: found {len(x)} time steps, expected a multiple of {_PANEL} for panels")
         self._core, self._subject, self._steps = _core(), SUBJECTS[subject], len(x)
-        flip = subject == "xnnpack"
-        self._x = (x.T if flip else x).contiguous()
-        y = torch.zeros((rows, len(x)) if flip else (len(x), rows))
-        self._y, self.y = y, y.T if flip else y
+        # Every layout is (panels, width, steps of a panel): one step in each, all in one, or 64.
+        panel = {"kernel": 1, "xnnpack": len(x), "panels": _PANEL}[subject]
+        self._x = x.reshape(-1, panel, cols).transpose(1, 2).contiguous()
+        self._y = torch.zeros(len(x) // panel, rows, panel)
         self._kept = w.values.detach().contiguous(), w.pattern
         is_wide = w.pattern.columns.dtype == torch.int32
         pointers = (w.pattern.cuts.data_ptr(), w.pattern.columns.data_ptr(), self._kept[0].data_ptr())
         self._matrix = _Matrix(rows, cols, False, is_wide, *pointers)
+
+    @property
+    def y(self) -> Tensor:
+        """(T, rows), what the last call computed."""
+        return self._y.transpose(1, 2).reshape(self._steps, -1)
 
     def __call__(self, repeats: int) -> float:
         """Seconds of one product, from `repeats` in a row."""

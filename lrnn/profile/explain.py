@@ -65,7 +65,7 @@ class Engine:
     def __str__(self) -> str:
         dense, sparse = self.cycles["dense"], self.cycles["sparse"]
         return (
-            f"native engine (lrnn.compile), T = 1: kernel {self.kernel!r}, {_kib(self.nbytes)}; its cost model "
+            f"native engine (lrnn.compile), T = 1: kernel {self.kernel!r}, {_kib(self.nbytes)}; its model "
             f"expects {sparse:,.0f} cycles sparse, {dense:,.0f} dense: {_ratio(dense / max(sparse, 1e-9))}"
         )
 
@@ -78,7 +78,7 @@ class Explanation:
         shape: (out_features, in_features).
         nonzeros, density: of its weights.
         device, dtype, isa, threads: what the times hold for.
-        bytes: "dense"; "sparse", values and pattern of the forward pass; "training", with what gradients need.
+        bytes: "dense"; "sparse", values and pattern of the forward pass; "training", with what gradients take.
         cases: one step and many.
         engine: None where it is not built.
     """
@@ -195,7 +195,7 @@ def _kernel(pattern: SparsePattern, like: Tensor, steps: int) -> str:
     width = 256 // like.element_size()
     blocks = pattern.cuts.shape[0] - 1
     return (
-        f"panels of {width} steps, each weight broadcast against one column of x; columns in {blocks} block(s), "
+        f"panels of {width} steps, each weight broadcast against a column of x; {blocks} block(s) of columns, "
         "so that their part of a panel stays in the first-level cache"
     )
 

@@ -10,6 +10,8 @@ struct SpmmKernels {
     void (*tile)(const lrnn_spmm&, const float* x, const float* start, const float* bias, float* y);
     void (*backward)(const lrnn_spmm&, const lrnn_spmm& transposed, int64_t steps, const void* grad_y, const void* x,
                      void* grad_x, void* grad_values, void* scratch);
+    // The product of full panels alone: x (panels, cols, panel), y (panels, rows, panel), floats.
+    void (*multiply_panels)(const lrnn_spmm&, int64_t panels, const float* x, float* y);
     // `count` times 64 vectors of multiply-adds, from registers or each with a load of `from` (64 vectors); the sum of all,
     // and in *operations the floating-point operations.
     float (*multiply_add)(int64_t count, const float* from, int64_t* operations);

@@ -357,6 +357,15 @@ void backward(const lrnn_spmm& w, const lrnn_spmm& transposed, int64_t steps, co
     });
 }
 
+template <class Isa>
+void multiply_panels(const lrnn_spmm& w, int64_t panels, const float* x, float* y) {
+    constexpr int full = kPanelBytes / 4;
+    const float* no_bias = nullptr;
+    for (; panels > 0; --panels, x += w.cols * full, y += w.rows * full)
+        w.wide_columns ? multiply_panel<Isa, float, int32_t, full>(w, x, no_bias, y)
+                       : multiply_panel<Isa, float, int16_t, full>(w, x, no_bias, y);
+}
+
 // The peak of such kernels, in as many chains as hide the latency of a multiply-add.
 template <class Isa, bool Loads>
 float multiply_adds(int64_t count, const float* from, int64_t* operations) {
@@ -379,7 +388,8 @@ float multiply_adds(int64_t count, const float* from, int64_t* operations) {
 }
 
 template <class Isa>
-constexpr SpmmKernels spmm_kernels{multiply<Isa>, tile<Isa>, backward<Isa>, multiply_adds<Isa, false>, multiply_adds<Isa, true>};
+constexpr SpmmKernels spmm_kernels{multiply<Isa>, tile<Isa>, backward<Isa>, multiply_panels<Isa>, multiply_adds<Isa, false>,
+                                    multiply_adds<Isa, true>};
 
 }  // namespace
 }  // namespace lrnn

@@ -80,7 +80,12 @@ void lrnn_spmm_baseline_xnnpack(int64_t rows, int64_t steps, const int32_t* row_
 
 double lrnn_spmm_time(const lrnn_spmm* w, int32_t subject, int64_t steps, const float* x, float* y, int64_t repeats) {
     double spent = 0;
-    if (subject == LRNN_SPMM_XNNPACK) {
+    if (subject == LRNN_SPMM_PANELS) {
+        spent = seconds([&] {
+            for (int64_t i = 0; i < repeats; ++i)
+                lrnn::spmm_kernels_now().multiply_panels(*w, steps / lrnn_spmm_panel(w), x, y);
+        });
+    } else if (subject == LRNN_SPMM_XNNPACK) {
         const Walk way = walk(*w, steps);
         spent = seconds([&] {
             for (int64_t i = 0; i < repeats; ++i)

@@ -7,7 +7,9 @@
 
 enum lrnn_spmm_subject {
     LRNN_SPMM_STEPS = 0,   // lrnn_spmm_multiply: x (steps, cols), y (steps, rows)
-    LRNN_SPMM_XNNPACK = 1  // the baseline, in the layout that it wants: x (cols, steps), y (rows, steps)
+    LRNN_SPMM_XNNPACK = 1,  // the baseline, in the layout that it wants: x (cols, steps), y (rows, steps)
+    LRNN_SPMM_PANELS = 2    // what lrnn_spmm_multiply does between its transpositions: x (steps / 64, cols, 64), aligned to 64,
+                            // y (steps / 64, rows, 64); steps a multiple of 64
 };
 
 // Seconds of one product of float matrices, from `repeats` in a row on this thread.

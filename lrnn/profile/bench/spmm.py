@@ -2,7 +2,8 @@
 
 One pinned thread and one thread per library, everything interleaved in one process, weights warm, after
 every row gave the dense product. A row's first figure is the kernel inside C++, from x (T, cols) to y
-(T, rows), both transpositions counted in; its second is the op as called from Python. The others:
+(T, rows), both transpositions counted in; "panels" leaves them out; "called" is the op as called from
+Python. The others:
 
 - `F.linear`: torch's dense product (MKL or oneDNN), as called from Python.
 - `XNNPACK-style`: our rendering of its kernel, inside C++, on x (cols, T) as it wants it.
@@ -30,7 +31,8 @@ from lrnn.profile.bench.timing import interleaved_inside, timed, torch_threads
 SIZES = ((192, 192), (512, 512), (1024, 1024), (1024, 256), (256, 1024))
 COLUMNS = (64, 256, 1024)
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
-KERNEL, OP, DENSE = "kernel", "sparse_linear", "F.linear"
+KERNEL, PANELS, OP, DENSE = "kernel", "without transposing", "sparse_linear", "F.linear"
+_XNNPACK = "XNNPACK-style"
 _FLIPPED = ("torch CSR", "SciPy")  # give y as (rows, T)
 
 
@@ -70,7 +72,10 @@ def run(
             for name, loads in (("multiply-add", False), ("with a load", True))
         }
     for row in rows:
-        row["of_limit"] = {name: row["gflops"] / limit for name, limit in limits.items()}
+        row["of_limit"] = {
+            ours: {name: gflops / limit for name, limit in limits.items()}
+            for ours, gflops in row["gflops"].items()
+        }
     return {
         "bench": "spmm",
         "isa": isa(),
@@ -91,22 +96,32 @@ def _measure(size: tuple[int, int], T: int, sparsity: float, rounds: int, seed: 
     subjects = _subjects(w, dense, x)
     samples = interleaved_inside(subjects, rounds, chunk=0.004)
     times = {name: {"median": statistics.median(s), "minimum": min(s)} for name, s in samples.items()}
-    kernel = times[KERNEL]["median"]
+    operations = 2 * w.pattern.nonzeros * T
+    others = [name for name in (DENSE, _XNNPACK, *_FLIPPED) if name in times]
     return {
         "size": list(size),
         "columns": T,
         "sparsity": sparsity,
         "nonzeros": w.pattern.nonzeros,
         "seconds": times,
-        "times_faster": {name: t["median"] / kernel for name, t in times.items() if name != KERNEL},
-        "times_faster_called": times[DENSE]["median"] / times[OP]["median"],
-        "gflops": 2e-9 * w.pattern.nonzeros * T / kernel,
+        # of the kernel, in C++ with and without transposing, and called from Python, over each of the others
+        "times_faster": {
+            ours: {name: times[name]["median"] / times[ours]["median"] for name in others}
+            for ours in (KERNEL, PANELS, OP)
+            if ours in times
+        },
+        "gflops": {
+            ours: 1e-9 * operations / times[ours]["median"] for ours in (KERNEL, PANELS) if ours in times
+        },
     }
 
 
 def _subjects(w: SparseWeight, dense: Tensor, x: Tensor) -> dict[str, Callable[[int], float]]:
     """What is timed, by name; RuntimeError where one does not compute x W^T."""
-    kernel, baseline, flipped = TimedProduct(w, x), TimedProduct(w, x, "xnnpack"), x.T.contiguous()
+    inside = {KERNEL: TimedProduct(w, x), _XNNPACK: TimedProduct(w, x, "xnnpack")}
+    if len(x) % 64 == 0:
+        inside[PANELS] = TimedProduct(w, x, "panels")
+    flipped = x.T.contiguous()
     calls = {
         OP: lambda: sparse_linear(x, w),
         DENSE: lambda: F.linear(x, dense),
@@ -115,19 +130,16 @@ def _subjects(w: SparseWeight, dense: Tensor, x: Tensor) -> dict[str, Callable[[
     scipy = _scipy_csr(dense, flipped)
     if scipy is not None:
         calls["SciPy"] = scipy
-    kernel(1), baseline(1)
     results = {name: torch.as_tensor(call()) for name, call in calls.items()}
-    results |= {KERNEL: kernel.y, "XNNPACK-style": baseline.y}
+    for name, product in inside.items():
+        product(1)
+        results[name] = product.y
     expected = F.linear(x.double(), dense.double())
     for name, y in results.items():
         error = ((y.T if name in _FLIPPED else y) - expected).abs().max()
         if not error <= 1e-4 * expected.abs().max().clamp(min=1):
             raise RuntimeError(f"{name} differs from the dense product by {error:.1e}")
-    return {
-        KERNEL: kernel,
-        "XNNPACK-style": baseline,
-        **{name: timed(call) for name, call in calls.items()},
-    }
+    return {**inside, **{name: timed(call) for name, call in calls.items()}}
 
 
 def _torch_csr(dense: Tensor, x: Tensor) -> Callable[[], Tensor]:
@@ -151,7 +163,7 @@ def _crossovers(rows: list[dict]) -> list[dict]:
     found = []
     for size, T in dict.fromkeys((tuple(r["size"]), r["columns"]) for r in rows):
         curve = sorted(
-            (r["sparsity"], math.log(r["times_faster_called"]))
+            (r["sparsity"], math.log(r["times_faster"][OP][DENSE]))
             for r in rows
             if (tuple(r["size"]), r["columns"]) == (size, T)
         )
@@ -167,24 +179,30 @@ def _crossovers(rows: list[dict]) -> list[dict]:
 def table(result: dict) -> str:
     """The figures as a table for people."""
     limits = result["limits_gflops"]
-    others = [name for name in result["rows"][0]["times_faster"] if name not in (OP,)]
+    fma, load = limits
     lines = [
         f"spmm: y = x W^T, x (T, cols), Bernoulli zeros, one pinned thread, warm, {result['isa']}, "
         f"torch {result['torch']}; us, median (min)",
-        f"limits: {limits['multiply-add']:.0f} GFLOP/s of multiply-adds, {limits['with a load']:.0f} with a "
-        "load of x each; of a limit: useful operations only",
-        f"{'rows x cols':>12}{'T':>6}{'zeros':>7}{'kernel, in C++':>20}{'called':>10}"
-        + "".join(f"{'x ' + name:>16}" for name in others)
-        + f"{'called x F.linear':>19}{'GFLOP/s':>9}{'of FMA':>8}{'of load':>8}",
+        f"limits: {limits[fma]:.0f} GFLOP/s of multiply-adds, {limits[load]:.0f} with a load of x each; "
+        "panels: without transposing, as XNNPACK-style and CSR",
+        f"{'rows x cols':>12}{'T':>6}{'zeros':>7}{'in C++':>18}{'panels':>9}{'called':>9}"
+        f"{'x F.linear':>12}{'called':>8}{'x XNNPACK':>11}{'panels':>8}{'x CSR':>7}"
+        f"{'x SciPy':>9}{'panels':>8}"
+        f"{'GFLOP/s':>9}{'of FMA':>8}{'panels of load':>16}",
     ]
     for row in result["rows"]:
-        kernel, op = row["seconds"][KERNEL], row["seconds"][OP]
+        times, faster = row["seconds"], row["times_faster"]
+        whole, panels = faster[KERNEL], faster.get(PANELS, {})
         lines.append(
             f"{row['size'][0]:>5} x {row['size'][1]:<4}{row['columns']:>6}{100 * row['sparsity']:>5.0f} %"
-            f"{_us(kernel):>20}{op['median'] * 1e6:>10.1f}"
-            + "".join(f"{row['times_faster'][name]:>16.2f}" for name in others)
-            + f"{row['times_faster_called']:>19.2f}{row['gflops']:>9.1f}"
-            + "".join(f"{share:>8.2f}" for share in row["of_limit"].values())
+            f"{_us(times[KERNEL]):>18}{_number(times.get(PANELS, {}).get('median'), 9, 1, 1e6)}"
+            f"{_number(times[OP]['median'], 9, 1, 1e6)}"
+            f"{_number(whole[DENSE], 12)}{_number(faster[OP][DENSE], 8)}"
+            f"{_number(whole[_XNNPACK], 11)}{_number(panels.get(_XNNPACK), 8)}"
+            f"{_number(whole['torch CSR'], 7)}"
+            f"{_number(whole.get('SciPy'), 9)}{_number(panels.get('SciPy'), 8)}"
+            f"{_number(row['gflops'][KERNEL], 9, 1)}{_number(row['of_limit'][KERNEL][fma], 8)}"
+            f"{_number(row['of_limit'].get(PANELS, {}).get(load), 16)}"
         )
     several = len({row["sparsity"] for row in result["rows"]}) > 1
     for cross in result["crossover"] if several else ():
@@ -198,3 +216,7 @@ def table(result: dict) -> str:
 
 def _us(times: dict[str, float]) -> str:
     return f"{times['median'] * 1e6:.1f} ({times['minimum'] * 1e6:.1f})"
+
+
+def _number(x: float | None, width: int, digits: int = 2, scale: float = 1.0) -> str:
+    return f"{'-' if x is None else format(x * scale, f'.{digits}f'):>{width}}"
