@@ -39,8 +39,8 @@ def trace(program: Program, x: np.ndarray) -> tuple[dict[str, np.ndarray], dict[
     """Every value (T, width) of a fixed-point program by name, and the last state, equal in both executors.
 
     numpy goes frame by frame, torch over a batch whose second half are the same frames backwards, whole and
-    cut in three; the native engine, where it is built, makes the same outputs and state. Every integer lies in
-    its format.
+    cut in three; the native engine, where it is built, makes the same outputs and state. Every integer lies
+    in its format.
     """
     plain, batched = NumpyExecutor(program), TorchExecutor(program)
     state, seen = plain.zero_state(), []
@@ -78,7 +78,7 @@ def trace(program: Program, x: np.ndarray) -> tuple[dict[str, np.ndarray], dict[
 
 
 def same_in_native(program: Program, x: np.ndarray, y: np.ndarray, state: dict[str, np.ndarray]) -> None:
-    """The native engine gives y and ends in `state`: frame by frame, and in a chunk from a state given to it."""
+    """The native engine gives y and ends in `state`: frame by frame, and in a chunk from a given state."""
     stream = program.stream("native")
     half = len(x) // 2
     parts = [stream.step(frame)[None] for frame in np.asarray(x[:half], np.float32)]

@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
-
 from isas import Library
+
 from lrnn.cli import main
 from lrnn.ops import SparseWeight
 from lrnn.ops.libraries import core_library

@@ -17,7 +17,6 @@ from lrnn.nn.activation import state_relu
 from lrnn.nn.config import Relu, S5Options
 from lrnn.ops import scan
 
-
 MAX_DECAY = -1e-4
 """Largest real part of an eigenvalue with options.clip_eigs."""
 

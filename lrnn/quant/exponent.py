@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lrnn.quant.scheme import WeightScale
 
-
 _MOST_DECAY_EXPONENT = 30  # squares of such integers fit 62 bits
 
 

@@ -38,7 +38,7 @@ void lrnn_spmm_multiply(const lrnn_spmm* w, int64_t steps, const void* x, const 
 }
 
 void lrnn_spmm_tile(const lrnn_spmm* w, const float* x, const float* start, const float* bias, float* y) {
-    lrnn::kernels().tile(*w, x, start, bias, y);
+    lrnn::spmm_kernels_now().tile(*w, x, start, bias, y);
 }
 
 void lrnn_spmm_backward(const lrnn_spmm* w, const lrnn_spmm* transposed, int64_t steps, const void* grad_y,

@@ -360,10 +360,7 @@ void backward(const lrnn_spmm& w, const lrnn_spmm& transposed, int64_t steps, co
 template <class Isa>
 void multiply_panels(const lrnn_spmm& w, int64_t panels, const float* x, float* y) {
     constexpr int full = kPanelBytes / 4;
-    const float* no_bias = nullptr;
-    for (; panels > 0; --panels, x += w.cols * full, y += w.rows * full)
-        w.wide_columns ? multiply_panel<Isa, float, int32_t, full>(w, x, no_bias, y)
-                       : multiply_panel<Isa, float, int16_t, full>(w, x, no_bias, y);
+    for (; panels > 0; --panels, x += w.cols * full, y += w.rows * full) tile<Isa>(w, x, nullptr, nullptr, y);
 }
 
 // The peak of such kernels, in as many chains as hide the latency of a multiply-add.

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -94,8 +93,8 @@ def _measure(size: tuple[int, int], T: int, sparsity: float, rounds: int, seed: 
     x = torch.randn(T, size[1], generator=generator)
     w = SparseWeight.from_dense(dense)
     subjects = _subjects(w, dense, x)
-    samples = interleaved_inside(subjects, rounds, chunk=0.004)
-    times = {name: {"median": statistics.median(s), "minimum": min(s)} for name, s in samples.items()}
+    samples = interleaved_inside(subjects, rounds=rounds, chunk=0.004)
+    times = {name: timing.to_dict() for name, timing in samples.items()}
     operations = 2 * w.pattern.nonzeros * T
     others = [name for name in (DENSE, _XNNPACK, *_FLIPPED) if name in times]
     return {

@@ -9,11 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeVar
 
 import torch
-
-K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -123,25 +120,6 @@ def torch_threads(count: int, *, pin: bool = False) -> Iterator[None]:
         if cores:
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(before)
-
-
-def interleaved_inside(
-    subjects: Mapping[K, Callable[[int], float]], rounds: int, chunk: float = 3e-4
-) -> dict[K, list[float]]:
-    """As `interleaved`, of subjects that time themselves: the seconds of one call in each round.
-
-    Args:
-        subjects: functions of a number of repeats that return the seconds of one.
-        rounds: how many.
-        chunk: seconds that a subject's repeats take in a round.
-    """
-    repeats = {key: max(1, int(chunk / max(subject(3), 1e-9))) for key, subject in subjects.items()}
-    samples: dict[K, list[float]] = {key: [] for key in subjects}
-    for _ in range(rounds):
-        for key, subject in subjects.items():
-            subject(min(2, repeats[key]))  # pays for the caches that the one before left behind
-            samples[key].append(subject(repeats[key]))
-    return samples
 
 
 def timed(call: Callable[[], object]) -> Callable[[int], float]:
