@@ -1,253 +1,254 @@
-// The scan's kernels, written once over compiler vectors and compiled by one file per ISA: whole rows of channels per
-// step (a row's state stays in L1, and memory is walked in order), vectors over channels. Rows cut into narrow strips
-// run 2.5 times slower: each step then touches another page.
+// The scan's kernels, written once over compiler vectors and compiled by one file per ISA. In cache, time is walked in
+// tiles of a few steps, and a tile by groups of vectors: their states, `a` and sums stay in registers over the tile
+// instead of passing through L1 at every step. In memory a tile is one step, and every stream runs straight through
+// its array, upwards forward and downwards backward: half the speed is lost where a row is walked against the
+// direction of time, or where a few rows are interleaved. (One strip of channels through all of time would be slower
+// still: each step touches another page.)
 //
 // Everything stands in an unnamed namespace, so that no file's code can be linked in place of another's.
 #pragma once
 
 #include <algorithm>
-#include <cstring>
-#include <utility>
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
-#include "core/scan/scan.h"
+#include "core/scan/scan_isa.h"
+#include "core/scan/scan_vector.h"
 
 namespace lrnn {
 namespace {
 
-template <class T, int Bytes>
-struct VectorOf {
-    typedef T type __attribute__((vector_size(Bytes)));
+// `a` for a vector of states; a real one under complex states is doubled: (a0, a0, a1, a1, ...).
+template <class T, bool ComplexA, bool ComplexB, class V>
+struct Factor {
+    V real, imaginary;  // imaginary is (-im, im, -im, im, ...), and there only where `a` is complex
+
+    Factor() = default;
+    explicit Factor(const T* a) {
+        constexpr Lanes<T, V> lanes{};
+        if constexpr (ComplexA) {
+            const V v = load<V>(a);
+            real = real_parts(v, lanes);
+            imaginary = imaginary_parts(v, lanes) * alternating<V>(lanes);
+        } else if constexpr (ComplexB) {
+            real = doubled<V>(a, lanes);
+        } else {
+            real = load<V>(a);
+        }
+    }
+    V times_plus(V x, V b) const {  // a x + b
+        const V sum = real * x + b;
+        if constexpr (ComplexA) return imaginary * pairs_swapped(x, Lanes<T, V>{}) + sum;
+        return sum;
+    }
+    V conj_times(V x) const {  // conj(a) x
+        if constexpr (ComplexA) return real * x - imaginary * pairs_swapped(x, Lanes<T, V>{});
+        return real * x;
+    }
 };
-template <class T, int Bytes>
-using Vector = typename VectorOf<T, Bytes>::type;
 
-template <class V, class T>
-inline V load(const T* from) {
-    V v;
-    std::memcpy(&v, from, sizeof v);
-    return v;
-}
+// Sum of g conj(h), of its real part where `a` is real: products of lanes, put together at the end.
+template <class T, bool ComplexA, bool ComplexB, class V>
+struct GradA {
+    V straight{}, crossed{};  // of (gr hr, gi hi, ...) and (gr hi, gi hr, ...)
 
-template <bool Stream, class V, class T>
-inline void store(T* to, V v) {
-    if constexpr (Stream && sizeof(V) >= 16) {  // past the caches; `to` is aligned
-#if defined(__AVX512F__)
-        if constexpr (sizeof(V) == 64) return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)v);
-#endif
-#if defined(__AVX__)
-        if constexpr (sizeof(V) == 32) return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)v);
-#endif
-#if defined(__SSE2__)
-        if constexpr (sizeof(V) == 16) return _mm_stream_si128(reinterpret_cast<__m128i*>(to), (__m128i)v);
-#endif
-    }
-    std::memcpy(to, &v, sizeof v);
-}
-
-inline void finish_streams() {
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-}
-
-template <int... I, class V>
-inline V permuted(V v) {
-#if __has_builtin(__builtin_shufflevector)
-    return __builtin_shufflevector(v, v, I...);
-#else  // GCC before 12
-    return __builtin_shuffle(v, decltype(v < v){I...});
-#endif
-}
-
-// Of (re, im, re, im, ...).
-template <class V, int... I>
-inline V pairs_swapped(V v, std::integer_sequence<int, I...>) {
-    return permuted<(I ^ 1)...>(v);
-}
-template <class V, int... I>
-inline V real_parts(V v, std::integer_sequence<int, I...>) {
-    return permuted<(I & ~1)...>(v);
-}
-template <class V, int... I>
-inline V imaginary_parts(V v, std::integer_sequence<int, I...>) {
-    return permuted<(I | 1)...>(v);
-}
-template <class V, int... I>
-inline V signs(std::integer_sequence<int, I...>) {
-    return V{(I % 2 ? 1.0f : -1.0f)...};
-}
-
-// How a real or complex `a` meets a real or complex state, both as flat arrays of T.
-template <class T, bool ComplexA, bool ComplexB>
-struct Product {
-    static constexpr int a_numbers = ComplexA ? 2 : 1;
-    static constexpr int b_numbers = ComplexB ? 2 : 1;
-    static constexpr bool mixed = ComplexB && !ComplexA;
-
-    template <class V>
-    using Lanes = std::make_integer_sequence<int, sizeof(V) / sizeof(T)>;
-
-    // `a` for the vector of states at j; a real one under complex states is doubled: (a0, a0, a1, a1, ...).
-    template <class V>
-    static V load_a(const T* a, int64_t j) {
-        if constexpr (mixed) {
-            constexpr int half = sizeof(V) / sizeof(T) / 2;
-            T twice[2 * half];
-            for (int i = 0; i < half; ++i) twice[2 * i] = twice[2 * i + 1] = a[j / 2 + i];
-            return load<V>(twice);
-        } else {
-            return load<V>(a + j);
-        }
+    void add(V g, V h) {
+        straight += g * h;
+        if constexpr (ComplexA) crossed += g * pairs_swapped(h, Lanes<T, V>{});
     }
 
-    template <class V>
-    static V times(V a, V x) {  // a x
-        if constexpr (ComplexA) {
-            constexpr Lanes<V> l{};
-            return real_parts(a, l) * x + imaginary_parts(a, l) * signs<V>(l) * pairs_swapped(x, l);
-        } else {
-            return a * x;
-        }
-    }
-
-    template <class V>
-    static V conj_times(V a, V x) {  // conj(a) x
-        if constexpr (ComplexA) {
-            constexpr Lanes<V> l{};
-            return real_parts(a, l) * x - imaginary_parts(a, l) * signs<V>(l) * pairs_swapped(x, l);
-        } else {
-            return a * x;
-        }
-    }
-
-    // grad_a (+)= g conj(h), its real part where `a` is real.
-    template <bool Add, bool Stream, class V>
-    static void put_grad_a(T* grad_a, int64_t j, V g, V h) {
-        if constexpr (mixed) {
+    template <bool Add, bool Stream>
+    void put(T* to) const {
+        constexpr Lanes<T, V> lanes{};
+        if constexpr (ComplexB && !ComplexA) {
             constexpr int half = sizeof(V) / sizeof(T) / 2;
             T parts[2 * half];
-            store<false>(parts, g * h);
-            for (int i = 0; i < half; ++i) {
-                const T sum = parts[2 * i] + parts[2 * i + 1];
-                grad_a[j / 2 + i] = Add ? grad_a[j / 2 + i] + sum : sum;
-            }
+            store<false>(parts, straight);
+            for (int i = 0; i < half; ++i) to[i] = (Add ? to[i] : T{}) + (parts[2 * i] + parts[2 * i + 1]);
         } else {
-            V v = conj_times(h, g);
-            if constexpr (Add) v += load<V>(grad_a + j);
-            store<Stream && !Add>(grad_a + j, v);
+            V v = straight;
+            if constexpr (ComplexA)
+                v = even_odd(straight + pairs_swapped(straight, lanes), crossed - pairs_swapped(crossed, lanes), lanes);
+            if constexpr (Add) v += load<V>(to);
+            store<Stream>(to, v);
         }
     }
 };
 
-// Calls body.operator()<Vector>(j) over the numbers [0, count) of a row: whole vectors, then ever narrower ones, so
-// that which vector a channel falls in depends on its place alone.
-template <class T, int Bytes, int LeastBytes, class Body>
-inline void over_row(int64_t j, int64_t count, const Body& body) {
-    constexpr int64_t lanes = Bytes / sizeof(T);
-    for (; j + lanes <= count; j += lanes) body.template operator()<Vector<T, Bytes>>(j);
-    if constexpr (Bytes > LeastBytes)
-        if (j < count) over_row<T, Bytes / 2, LeastBytes>(j, count, body);
+// Calls body.operator()<Vector, Group>(j) over the numbers [first, last) of a row, upwards or downwards: groups of
+// whole vectors, single ones after them, then ever narrower ones, so that which vector a channel falls in depends on
+// its place alone.
+template <bool Up, class T, int Bytes, int LeastBytes, int Group, class Body>
+inline void over_row(int64_t first, int64_t last, const Body& body) {
+    constexpr int64_t lanes = Group * Bytes / sizeof(T);
+    const int64_t whole = first + (last - first) / lanes * lanes;
+    const auto rest = [&] {
+        if (whole == last) return;
+        if constexpr (Group > 1)
+            over_row<Up, T, Bytes, LeastBytes, 1>(whole, last, body);
+        else if constexpr (Bytes > LeastBytes)
+            over_row<Up, T, Bytes / 2, LeastBytes, 1>(whole, last, body);
+    };
+    if constexpr (!Up) rest();
+    for (int64_t j = first; j < whole; j += lanes)
+        body.template operator()<Vector<T, Bytes>, Group>(Up ? j : first + whole - lanes - j);
+    if constexpr (Up) rest();
 }
 
 template <class T, bool ComplexA, bool ComplexB, int Bytes, bool Stream>
 struct Rows {
-    using P = Product<T, ComplexA, ComplexB>;
-    static constexpr int least_bytes = P::b_numbers * int(sizeof(T));
-
+    static constexpr int a_numbers = ComplexA ? 2 : 1, b_numbers = ComplexB ? 2 : 1;
+    static constexpr int least_bytes = b_numbers * int(sizeof(T));
+    static constexpr int group = Bytes == 64 ? 4 : 2;  // what 32 or 16 registers hold
     const lrnn_scan& s;
     const lrnn_scan_unit& u;
-    const int64_t count = (u.last - u.first) * P::b_numbers;  // numbers of a row of the unit
+    const int64_t tile;                                    // steps
+    const int64_t count = (u.last - u.first) * b_numbers;  // numbers of a row of the unit
+    // Steps ahead of which memory is fetched: hardware sees a row end, not where the next begins.
+    const int64_t ahead = std::max(tile, 2048 / std::max<int64_t>(1, count * int64_t(sizeof(T))) + 1);
+    // From one step travelled to the next, in numbers of b and of a.
+    const int64_t stride = (s.reverse ? -1 : 1) * s.channels * b_numbers;
+    const int64_t a_stride = s.a_is_constant ? 0 : (s.reverse ? -1 : 1) * s.channels * a_numbers;
 
     // Offset of the unit's row in an array (batch, rows, channels) of `numbers` each.
     int64_t row(int64_t t, int64_t rows, int numbers) const {
         return ((u.item * rows + t) * s.channels + u.first) * numbers;
     }
-    int64_t step(int64_t t) const { return row(t, s.length, P::b_numbers); }
-    int64_t state() const { return row(0, 1, P::b_numbers); }
-    const T* a(int64_t t) const {
-        const T* base = static_cast<const T*>(s.a);
-        return base + (s.a_is_constant ? u.first * P::a_numbers : row(t, s.length, P::a_numbers));
+    int64_t state() const { return row(0, 1, b_numbers); }
+    int64_t step(int64_t i) const { return row(time(i), s.length, b_numbers); }  // of the i-th step travelled
+    int64_t a_step(int64_t i) const {
+        return s.a_is_constant ? u.first * a_numbers : row(time(i), s.length, a_numbers);
     }
+    static constexpr int64_t of_a(int64_t j) { return j * a_numbers / b_numbers; }
 
-    // Rows this far ahead are fetched early: hardware sees a row end, not where the next begins, least of all when
-    // time runs backwards (3 times slower there).
-    const int64_t ahead = 4096 / std::max<int64_t>(1, count * int64_t(sizeof(T))) + 1;
+    // `a` of a group's vectors: kept in registers where it is constant, read at each step where it varies.
+    template <class V, int Group, bool ConstantA>
+    struct Factors {
+        using A = Factor<T, ComplexA, ComplexB, V>;
+        A held[ConstantA ? Group : 1];
 
-    int64_t time(int64_t i) const { return s.reverse ? s.length - 1 - i : i; }  // of the i-th step travelled
-    bool cut(int64_t t) const {                                                // the edge by which t is entered
-        if (s.reset == nullptr || (s.reverse && t + 1 == s.length)) return false;
-        return s.reset[u.item * s.length + t + (s.reverse ? 1 : 0)] != 0;
-    }
-
-    void forward(const T* b, T* h, T* h_last) const {
-        T* state_row = h_last + state();  // the state lives here, in L1
-        if (s.h0 != nullptr)
-            std::memcpy(state_row, static_cast<const T*>(s.h0) + state(), count * sizeof(T));
-        else
-            std::memset(state_row, 0, count * sizeof(T));
-        for (int64_t i = 0; i < s.length; ++i) {
-            const int64_t t = time(i);
-            const bool is_cut = cut(t);
-            const T* a_row = a(t);
-            const T* b_row = b + step(t);
-            T* h_row = h + step(t);
-            const int64_t soon = time(std::min(i + ahead, s.length - 1));
-            const T *b_soon = b + step(soon), *a_soon = a(soon);
-            over_row<T, Bytes, least_bytes>(0, count, [&]<class V>(int64_t j) {
-                __builtin_prefetch(b_soon + j);
-                __builtin_prefetch(a_soon + j * P::a_numbers / P::b_numbers);
-                V v = load<V>(b_row + j);
-                if (!is_cut) v += P::times(P::template load_a<V>(a_row, j), load<V>(state_row + j));
-                store<false>(state_row + j, v);
-                store<Stream>(h_row + j, v);
-            });
+        explicit Factors(const T* a) {
+            if constexpr (ConstantA)
+#pragma GCC unroll 4  // else the group's arrays stay in memory
+                for (int g = 0; g < Group; ++g) held[g] = A(a + place(g));
         }
+        A at(const T* a, int g) const { return ConstantA ? held[g] : A(a + place(g)); }
+        static constexpr int64_t place(int g) { return of_a(g * int64_t(sizeof(V) / sizeof(T))); }
+    };
+
+    int64_t time(int64_t i) const { return s.reverse ? s.length - 1 - i : i; }
+    bool cut(int64_t i) const {  // the edge by which the i-th step travelled is entered
+        const int64_t t = time(i) + (s.reverse ? 1 : 0);
+        return s.reset != nullptr && t < s.length && s.reset[u.item * s.length + t] != 0;
+    }
+
+    template <bool ConstantA>
+    void forward(const T* b, T* h, T* h_last) const {
+        T* states = h_last + state();
+        if (s.h0 != nullptr)
+            std::memcpy(states, static_cast<const T*>(s.h0) + state(), count * sizeof(T));
+        else
+            std::memset(states, 0, count * sizeof(T));
+        for (int64_t first = 0; first < s.length; first += tile)
+            forward_tile<ConstantA>(first, std::min(first + tile, s.length), b, h, states);
         if constexpr (Stream) finish_streams();
     }
 
     template <bool ConstantA>
+    void forward_tile(int64_t first, int64_t last, const T* b, T* h, T* states) const {
+        const int64_t soon = std::min(first + ahead, s.length - (last - first)) - first;
+        const T* a = static_cast<const T*>(s.a) + a_step(first);
+        b += step(first);
+        h += step(first);
+        over_row<true, T, Bytes, least_bytes, group>(0, count, [&]<class V, int Group>(int64_t j) {
+            constexpr int64_t lanes = sizeof(V) / sizeof(T);
+            const T *b_t = b + j, *a_t = a + of_a(j);
+            T* h_t = h + j;
+            const Factors<V, Group, ConstantA> factors(a_t);
+            V state[Group];
+#pragma GCC unroll 4
+            for (int g = 0; g < Group; ++g) state[g] = load<V>(states + j + g * lanes);
+            for (int64_t i = first; i < last; ++i, b_t += stride, h_t += stride, a_t += a_stride) {
+                const bool is_cut = cut(i);
+#pragma GCC unroll 4
+                for (int g = 0; g < Group; ++g) {
+                    __builtin_prefetch(b_t + soon * stride + g * lanes);
+                    if (!ConstantA) __builtin_prefetch(a_t + soon * a_stride + of_a(g * lanes));
+                    const V b_v = load<V>(b_t + g * lanes);
+                    state[g] = is_cut ? b_v : factors.at(a_t, g).times_plus(state[g], b_v);
+                    store<Stream>(h_t + g * lanes, state[g]);
+                }
+            }
+#pragma GCC unroll 4
+            for (int g = 0; g < Group; ++g) store<false>(states + j + g * lanes, state[g]);
+        });
+    }
+
+    template <bool ConstantA>
     void backward(const T* grad_h, const T* grad_last, const T* h, T* grad_a, T* grad_b, T* grad_h0) const {
-        T* carry = grad_h0 + state();  // gradient that reaches a step from the one after it
-        std::memcpy(carry, grad_last + state(), count * sizeof(T));
-        T* grad_a_row = grad_a + row(0, ConstantA ? 1 : s.length, P::a_numbers);
-        const int64_t a_count = count / P::b_numbers * P::a_numbers;
-        if constexpr (ConstantA) std::memset(grad_a_row, 0, a_count * sizeof(T));
-        for (int64_t i = s.length; i-- > 0;) {
-            const int64_t t = time(i);
-            const T* a_row = a(t);
-            const T* grad_h_row = grad_h + step(t);
-            T* grad_b_row = grad_b + step(t);
-            const T* before = i > 0 ? h + step(time(i - 1)) : s.h0 ? static_cast<const T*>(s.h0) + state() : nullptr;
-            if constexpr (!ConstantA) grad_a_row = grad_a + row(t, s.length, P::a_numbers);
-            const bool is_cut = cut(t);
-            const int64_t soon = time(std::max<int64_t>(i - ahead, 0));
-            const T *grad_h_soon = grad_h + step(soon), *h_soon = h + step(soon), *a_soon = a(soon);
-            if (!ConstantA && (is_cut || before == nullptr)) std::memset(grad_a_row, 0, a_count * sizeof(T));
-            over_row<T, Bytes, least_bytes>(0, count, [&]<class V>(int64_t j) {
-                __builtin_prefetch(grad_h_soon + j);
-                __builtin_prefetch(h_soon + j);
-                __builtin_prefetch(a_soon + j * P::a_numbers / P::b_numbers);
-                const V g = load<V>(carry + j) + load<V>(grad_h_row + j);
-                store<Stream>(grad_b_row + j, g);
-                if (is_cut) return store<false>(carry + j, V{});
-                store<false>(carry + j, P::conj_times(P::template load_a<V>(a_row, j), g));
-                if (before != nullptr) P::template put_grad_a<ConstantA, Stream>(grad_a_row, j, g, load<V>(before + j));
-            });
-        }
+        T* carries = grad_h0 + state();  // gradient that reaches a step from the one after it
+        std::memcpy(carries, grad_last + state(), count * sizeof(T));
+        if constexpr (ConstantA)
+            std::memset(grad_a + row(0, 1, a_numbers), 0, count / b_numbers * a_numbers * sizeof(T));
+        for (int64_t last = s.length; last > 0; last -= std::min(tile, last))
+            backward_tile<ConstantA>(std::max<int64_t>(last - tile, 0), last, grad_h, h, grad_a, grad_b, carries);
         if constexpr (Stream) finish_streams();
+    }
+
+    template <bool ConstantA>
+    void backward_tile(int64_t first, int64_t last, const T* grad_h, const T* h, T* grad_a, T* grad_b,
+                       T* carries) const {
+        const int64_t soon = std::min(ahead, first);
+        const T* h0 = s.h0 ? static_cast<const T*>(s.h0) + state() : nullptr;
+        const T* a = static_cast<const T*>(s.a) + a_step(last - 1);
+        grad_a += ConstantA ? row(0, 1, a_numbers) : a_step(last - 1);
+        grad_h += step(last - 1);
+        grad_b += step(last - 1);
+        h += step(last - 1);
+        over_row<false, T, Bytes, least_bytes, group>(0, count, [&]<class V, int Group>(int64_t j) {
+            constexpr int64_t lanes = sizeof(V) / sizeof(T);
+            const T *grad_h_t = grad_h + j, *h_t = h + j, *a_t = a + of_a(j);
+            T *grad_b_t = grad_b + j, *grad_a_t = grad_a + of_a(j);
+            const Factors<V, Group, ConstantA> factors(a_t);
+            V carry[Group];
+            GradA<T, ComplexA, ComplexB, V> sum[Group];
+#pragma GCC unroll 4
+            for (int g = 0; g < Group; ++g) carry[g] = load<V>(carries + j + g * lanes);
+            for (int64_t i = last; i-- > first;) {
+                const bool is_cut = cut(i);
+                const T* before = i > 0 ? h_t - stride : h0 != nullptr ? h0 + j : nullptr;
+#pragma GCC unroll 4
+                for (int down = 0; down < Group; ++down) {
+                    const int g = Group - 1 - down;
+                    __builtin_prefetch(grad_h_t - soon * stride + g * lanes);
+                    __builtin_prefetch(h_t - soon * stride + g * lanes);
+                    if (!ConstantA) __builtin_prefetch(a_t - soon * a_stride + of_a(g * lanes));
+                    const V v = carry[g] + load<V>(grad_h_t + g * lanes);
+                    store<Stream>(grad_b_t + g * lanes, v);
+                    carry[g] = is_cut ? V{} : factors.at(a_t, g).conj_times(v);
+                    if (!ConstantA) sum[g] = {};
+                    if (!is_cut && before != nullptr) sum[g].add(v, load<V>(before + g * lanes));
+                    if (!ConstantA) sum[g].template put<false, Stream>(grad_a_t + of_a(g * lanes));
+                }
+                grad_h_t -= stride, grad_b_t -= stride, h_t -= stride, a_t -= a_stride;
+                if (!ConstantA) grad_a_t -= a_stride;
+            }
+#pragma GCC unroll 4
+            for (int g = 0; g < Group; ++g) {
+                store<false>(carries + j + g * lanes, carry[g]);
+                if (ConstantA) sum[g].template put<true, false>(grad_a + of_a(j + g * lanes));
+            }
+        });
     }
 };
 
-// Calls run(Rows<...>) of the numbers of `scan`.
+// Calls run.operator()<T, ConstantA>(Rows<...>) of the numbers of `scan`.
 template <int Bytes, class Run>
-inline void with_rows(const lrnn_scan& s, const lrnn_scan_unit& u, bool stream, const Run& run) {
+inline void with_rows(const lrnn_scan& s, const lrnn_scan_unit& u, const ScanWalk& walk, const Run& run) {
+    const auto chosen = [&]<class T, bool A, bool B, bool Stream>() {
+        const Rows<T, A, B, Bytes, Stream> rows{s, u, walk.tile};
+        s.a_is_constant ? run.template operator()<T, true>(rows) : run.template operator()<T, false>(rows);
+    };
     const auto streamed = [&]<class T, bool A, bool B>() {
-        stream ? run.template operator()<T>(Rows<T, A, B, Bytes, true>{s, u})
-               : run.template operator()<T>(Rows<T, A, B, Bytes, false>{s, u});
+        walk.stream ? chosen.template operator()<T, A, B, true>() : chosen.template operator()<T, A, B, false>();
     };
     const auto numbers = [&]<class T>() {
         if (!s.b_is_complex) return streamed.template operator()<T, false, false>();
@@ -257,23 +258,20 @@ inline void with_rows(const lrnn_scan& s, const lrnn_scan_unit& u, bool stream, 
 }
 
 template <int Bytes>
-inline void forward_rows(const lrnn_scan& s, const lrnn_scan_unit& u, bool stream, const void* b, void* h,
+inline void forward_rows(const lrnn_scan& s, const lrnn_scan_unit& u, const ScanWalk& walk, const void* b, void* h,
                          void* h_last) {
-    with_rows<Bytes>(s, u, stream, [&]<class T>(const auto& rows) {
-        rows.forward(static_cast<const T*>(b), static_cast<T*>(h), static_cast<T*>(h_last));
+    with_rows<Bytes>(s, u, walk, [&]<class T, bool ConstantA>(const auto& rows) {
+        rows.template forward<ConstantA>(static_cast<const T*>(b), static_cast<T*>(h), static_cast<T*>(h_last));
     });
 }
 
 template <int Bytes>
-inline void backward_rows(const lrnn_scan& s, const lrnn_scan_unit& u, bool stream, const void* grad_h,
+inline void backward_rows(const lrnn_scan& s, const lrnn_scan_unit& u, const ScanWalk& walk, const void* grad_h,
                           const void* grad_last, const void* h, void* grad_a, void* grad_b, void* grad_h0) {
-    with_rows<Bytes>(s, u, stream, [&]<class T>(const auto& rows) {
+    with_rows<Bytes>(s, u, walk, [&]<class T, bool ConstantA>(const auto& rows) {
         const auto in = [](const void* p) { return static_cast<const T*>(p); };
         const auto out = [](void* p) { return static_cast<T*>(p); };
-        if (s.a_is_constant)
-            rows.template backward<true>(in(grad_h), in(grad_last), in(h), out(grad_a), out(grad_b), out(grad_h0));
-        else
-            rows.template backward<false>(in(grad_h), in(grad_last), in(h), out(grad_a), out(grad_b), out(grad_h0));
+        rows.template backward<ConstantA>(in(grad_h), in(grad_last), in(h), out(grad_a), out(grad_b), out(grad_h0));
     });
 }
 
