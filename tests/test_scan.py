@@ -79,6 +79,30 @@ def test_every_isa_equals_the_reference(isa, problem: Problem):
         assert_same(found, want)
 
 
+@pytest.mark.parametrize("kind", [(F32, F32), (C64, C64), (F32, C64), (F64, F64)])
+@pytest.mark.parametrize(("constant", "with_h0", "with_reset", "reverse"), OPTIONS)
+def test_many_tiles_of_time_equal_the_reference(isa, kind, constant, with_h0, with_reset, reverse):
+    p = make(13, (2, 131, 21), kind, constant, with_h0, with_reset, reverse)  # tiles have 64 steps at most
+    h, h_last = p.forward(reference.scan)
+    for found, want in zip(p.forward(OPS.scan), (h, h_last), strict=True):
+        assert_same(found, want)
+    for found, want in zip(
+        p.backward(OPS.scan_backward, h), p.backward(reference.scan_backward, h), strict=True
+    ):
+        assert_same(found, want)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_walks_through_cache_and_through_memory_give_the_same_bits(isa, constant):
+    whole = make(14, (1, 8300, 128), (C64, C64), constant, with_reset=False)  # past the caches
+    h, h_last = whole.forward(OPS.scan)
+    state = whole.h0
+    for start, stop in ((0, 4150), (4150, 8300)):  # each in cache
+        part, state = whole.part(start, stop, state).forward(OPS.scan)
+        assert torch.equal(part, h[:, start:stop])
+    assert torch.equal(state, h_last)
+
+
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("width", [128, 129])  # whole cache lines are written past the caches, others are not
 def test_sizes_that_no_cache_holds(isa, constant, width):
@@ -435,4 +459,18 @@ def test_bench_times_only_forms_that_agree_and_leaves_none_out():
     for case in cases.values():
         ours, best = case["seconds"]["lrnn"], case["seconds"][case["best_form"]]
         assert case["ratio_median"] == best["median"] / ours["median"]
+    assert {"layer", "products", "scan", "tiles"} == set(result["s5"]["seconds"]["forward"])
+    assert result["s5"]["most_gain"]["training"] > 0
     assert "best pure torch" in bench.table(result)
+    assert "in tiles of 512 steps" in bench.table(result)
+
+
+@pytest.mark.parametrize("tile", [1, 7, 37, 64])
+@pytest.mark.parametrize("relu", ["none", "parts"])
+def test_an_s5_layer_in_tiles_of_time_equals_the_layer(tile, relu):
+    from lrnn.profile.bench.s5_tiles import in_tiles
+
+    torch.manual_seed(15)
+    layer, x = lrnn.S5(6, 8, relu=relu), torch.randn(2, 37, 6)
+    with torch.no_grad():
+        assert_same(in_tiles(layer, x, tile), layer(x)[0])

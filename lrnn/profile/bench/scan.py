@@ -4,8 +4,11 @@ All forms run in one process, interleaved, and only after they gave the referenc
 allocated within the time, from memory that the C library keeps (`keep_freed_memory`); arrays beyond 32 MB
 come in fresh pages all the same, which can cost more than the scan (THP_MEM_ALLOC_ENABLE=1 makes torch ask
 for large ones). Bandwidth counts each array once: b and h, and a varying a, forward; both gradients and h,
-and a varying a and its gradient, backward. It is set against a copy that moves as many bytes, half of them
-read and half written.
+and a varying a and its gradient, backward. It is set against torch's copy of as many bytes, half of them read
+and half written, between two arrays that stay in place. A copy that reads what it writes into the caches
+first moves half as much again; lrnn writes large outputs past the caches, and so can pass 1.
+
+An S5 layer around the scan follows: `s5_tiles`.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from lrnn.memory import keep_freed_memory
 from lrnn.ops import backends, scan
+from lrnn.profile.bench import s5_tiles
 from lrnn.profile.bench.scan_forms import CONSTANT_ONLY, FORMS, FORWARD_ONLY
 from lrnn.profile.bench.timing import Timing, interleaved, torch_threads
 
@@ -61,6 +65,7 @@ def run(
             a = _decay(shape, dtype, generator)
             for direction in ("forward", "backward"):
                 cases.append(_case(kind, direction, a, b, rounds, budget))
+        layer = s5_tiles.run(batch, length, rounds, budget, seed)
     return {
         "bench": "scan",
         "batch": batch,
@@ -72,6 +77,7 @@ def run(
         "backend": backends()["cpu"],
         "freed_memory_kept": kept,
         "cases": cases,
+        "s5": layer,
     }
 
 
@@ -182,7 +188,8 @@ def table(result: dict) -> str:
             + f"{case['bytes_per_second'] / 1e9:7.0f}{case['fraction_of_copy']:9.2f}"
         )
         lines += [f"  left out: {name}: {why}" for name, why in case["left_out"].items()]
-    return "\n".join(lines)
+    size = f"B={result['batch']} T={result['length']}"
+    return "\n".join([*lines, s5_tiles.table(result["s5"], size)])
 
 
 def _ms(timing: dict) -> str:
