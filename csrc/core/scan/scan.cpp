@@ -26,13 +26,15 @@ const ScanKernels& kernels() {
 // through its array, and outputs are written past the caches, which saves reading them first; smaller outputs stay for
 // whoever reads them next.
 constexpr int64_t cached_bytes = int64_t{16} << 20;
-constexpr int64_t tile_bytes = 4096;  // of a tile's rows of b, in cache
+// Of a tile's rows of b, in cache: long where `a` and its gradient stay in registers over the tile.
+constexpr int64_t constant_tile_bytes = 8192, varying_tile_bytes = 4096;
 
 ScanWalk walk_of(const lrnn_scan& s, int b_arrays, int a_arrays, const void* like_b, const void* like_a) {
     const int64_t real = s.is_double ? 8 : 4;
     const int64_t b_row = s.channels * real * (s.b_is_complex ? 2 : 1);
     const int64_t a_row = s.a_is_constant ? 0 : s.channels * real * (s.a_is_complex ? 2 : 1);
     const auto aligned = [](const void* p, int64_t row) { return (reinterpret_cast<uintptr_t>(p) | row) % 64 == 0; };
+    const int64_t tile_bytes = s.a_is_constant ? constant_tile_bytes : varying_tile_bytes;
     if (s.batch * s.length * (b_arrays * b_row + a_arrays * a_row) <= cached_bytes)
         return {std::clamp<int64_t>(tile_bytes / std::max<int64_t>(1, b_row), 4, 64), false};
     return {1, aligned(like_b, b_row) && (like_a == nullptr || aligned(like_a, a_row))};

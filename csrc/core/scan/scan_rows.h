@@ -1,9 +1,8 @@
 // The scan's kernels, written once over compiler vectors and compiled by one file per ISA. In cache, time is walked in
 // tiles of a few steps, and a tile by groups of vectors: their states, `a` and sums stay in registers over the tile
 // instead of passing through L1 at every step. In memory a tile is one step, and every stream runs straight through
-// its array, upwards forward and downwards backward: half the speed is lost where a row is walked against the
-// direction of time, or where a few rows are interleaved. (One strip of channels through all of time would be slower
-// still: each step touches another page.)
+// its array, in the direction of travel: half the speed is lost where a row is walked against it, or where a few rows
+// are interleaved. (Strips of channels through all of time are slower still: a third of the speed at half a row.)
 //
 // Everything stands in an unnamed namespace, so that no file's code can be linked in place of another's.
 #pragma once
@@ -140,6 +139,12 @@ struct Rows {
         return s.reset != nullptr && t < s.length && s.reset[u.item * s.length + t] != 0;
     }
 
+    template <class Body>
+    void over_rows(bool up, const Body& body) const {
+        up ? over_row<true, T, Bytes, least_bytes, group>(0, count, body)
+           : over_row<false, T, Bytes, least_bytes, group>(0, count, body);
+    }
+
     template <bool ConstantA>
     void forward(const T* b, T* h, T* h_last) const {
         T* states = h_last + state();
@@ -158,7 +163,7 @@ struct Rows {
         const T* a = static_cast<const T*>(s.a) + a_step(first);
         b += step(first);
         h += step(first);
-        over_row<true, T, Bytes, least_bytes, group>(0, count, [&]<class V, int Group>(int64_t j) {
+        over_rows(!s.reverse, [&]<class V, int Group>(int64_t j) {
             constexpr int64_t lanes = sizeof(V) / sizeof(T);
             const T *b_t = b + j, *a_t = a + of_a(j);
             T* h_t = h + j;
@@ -203,7 +208,7 @@ struct Rows {
         grad_h += step(last - 1);
         grad_b += step(last - 1);
         h += step(last - 1);
-        over_row<false, T, Bytes, least_bytes, group>(0, count, [&]<class V, int Group>(int64_t j) {
+        over_rows(s.reverse, [&]<class V, int Group>(int64_t j) {
             constexpr int64_t lanes = sizeof(V) / sizeof(T);
             const T *grad_h_t = grad_h + j, *h_t = h + j, *a_t = a + of_a(j);
             T *grad_b_t = grad_b + j, *grad_a_t = grad_a + of_a(j);
@@ -218,9 +223,11 @@ struct Rows {
 #pragma GCC unroll 4
                 for (int down = 0; down < Group; ++down) {
                     const int g = Group - 1 - down;
-                    __builtin_prefetch(grad_h_t - soon * stride + g * lanes);
-                    __builtin_prefetch(h_t - soon * stride + g * lanes);
-                    if (!ConstantA) __builtin_prefetch(a_t - soon * a_stride + of_a(g * lanes));
+                    if (Stream || !ConstantA) {  // in cache, two streams alone run a tenth slower for it
+                        __builtin_prefetch(grad_h_t - soon * stride + g * lanes);
+                        __builtin_prefetch(h_t - soon * stride + g * lanes);
+                        if (!ConstantA) __builtin_prefetch(a_t - soon * a_stride + of_a(g * lanes));
+                    }
                     const V v = carry[g] + load<V>(grad_h_t + g * lanes);
                     store<Stream>(grad_b_t + g * lanes, v);
                     carry[g] = is_cut ? V{} : factors.at(a_t, g).conj_times(v);
