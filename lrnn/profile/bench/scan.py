@@ -178,14 +178,15 @@ def table(result: dict) -> str:
         f"scan: B={result['batch']} T={result['length']} N={result['width']} {result['dtype']}, "
         f"{result['threads']} thread(s), torch {result['torch']}; lrnn {result['backend']}",
         f"{'a':9}{'pass':10}{'lrnn ms (min)':>17}  {'best pure torch':18}{'ms (min)':>17}{'ratio (min)':>16}"
-        f"{'GB/s':>7}{'of copy':>9}",
+        f"{'GB/s':>7}{'copy':>6}{'of copy':>9}",
     ]
     for case in result["cases"]:
         ours, best = case["seconds"]["lrnn"], case["seconds"][case["best_form"]]
         lines.append(
             f"{case['a']:9}{case['pass']:10}{_ms(ours):>17}  {case['best_form']:18}{_ms(best):>17}"
             f"{case['ratio_median']:8.1f} ({case['ratio_minimum']:.1f})".ljust(87)
-            + f"{case['bytes_per_second'] / 1e9:7.0f}{case['fraction_of_copy']:9.2f}"
+            + f"{case['bytes_per_second'] / 1e9:7.0f}{case['copy_bytes_per_second'] / 1e9:6.0f}"
+            + f"{case['fraction_of_copy']:9.2f}"
         )
         lines += [f"  left out: {name}: {why}" for name, why in case["left_out"].items()]
     size = f"B={result['batch']} T={result['length']}"
