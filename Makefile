@@ -25,6 +25,8 @@ lint: $(BIN)/.built
 
 bench: $(BIN)/.built
 	$(BIN)/lrnn bench matvec
+	$(BIN)/lrnn bench spmm
+	$(BIN)/lrnn bench spmm --train
 	$(BIN)/lrnn bench scan
 	$(BIN)/lrnn bench stream
 	$(BIN)/lrnn bench stream --model lrnn/models/denoiser.lrnn

@@ -64,7 +64,7 @@ def add(commands) -> None:
         type=float,
         nargs="+",
         metavar="S",
-        help="fractions of zero weights (default 0.5 0.7 0.8 0.9 0.95; with --train 0.9)",
+        help="fractions of zero weights (default 0.9, and at the middle T a sweep; with --train 0.9)",
     )
     spmm.add_argument("--train", action="store_true", help="a training step with a frozen mask instead")
     spmm.add_argument("--rounds", type=int, default=7, help="timed rounds (default 7)")
@@ -130,9 +130,9 @@ def run_spmm(args: argparse.Namespace) -> int:
     _say("measuring; a minute or two")
     sizes, columns, sparsity = args.sizes, args.columns, args.sparsity
     if not args.train:
-        result = spmm.run(
-            sizes or spmm.SIZES, columns or spmm.COLUMNS, sparsity or spmm.SPARSITIES, args.rounds
-        )
+        sweep = spmm.SWEEP if sparsity is None else ()
+        chosen = sizes or spmm.SIZES, columns or spmm.COLUMNS, sparsity or spmm.SPARSITY
+        result = spmm.run(*chosen, sweep, args.rounds)
         return _print(args, spmm, result)
     widths = [rows for rows, cols in sizes or [(n, n) for n in spmm_train.WIDTHS] if rows == cols]
     if (sizes and len(widths) < len(sizes)) or (sparsity and len(sparsity) > 1):

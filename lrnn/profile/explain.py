@@ -78,7 +78,7 @@ class Explanation:
         shape: (out_features, in_features).
         nonzeros, density: of its weights.
         device, dtype, isa, threads: what the times hold for.
-        bytes: "dense"; "sparse": values and pattern of the forward pass; "training": what gradients take too.
+        bytes: "dense"; "sparse", what the forward pass reads; "training", with the gradients' part.
         cases: one step and many.
         engine: None where it is not built.
     """
@@ -195,8 +195,8 @@ def _kernel(pattern: SparsePattern, like: Tensor, steps: int) -> str:
     width = 256 // like.element_size()
     blocks = pattern.cuts.shape[0] - 1
     return (
-        f"panels of {width} steps, each weight broadcast against a column of x; {blocks} block(s) of columns "
-        "whose part of a panel stays in the first-level cache"
+        f"panels of {width} steps, each weight broadcast against one of x; {blocks} block(s) of columns, "
+        "so that their part of a panel stays in the first-level cache"
     )
 
 

@@ -29,7 +29,7 @@ from lrnn.profile.bench.timing import interleaved_inside, timed, torch_threads
 
 SIZES = ((192, 192), (512, 512), (1024, 1024), (1024, 256), (256, 1024))
 COLUMNS = (64, 256, 1024)
-SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
+SPARSITY, SWEEP = (0.9,), (0.2, 0.3, 0.5, 0.7, 0.8, 0.95)
 KERNEL, PANELS, OP, DENSE = "kernel", "without transposing", "sparse_linear", "F.linear"
 _XNNPACK = "XNNPACK-style"
 _FLIPPED = ("torch CSR", "SciPy")  # give y as (rows, T)
@@ -38,7 +38,8 @@ _FLIPPED = ("torch CSR", "SciPy")  # give y as (rows, T)
 def run(
     sizes: Sequence[tuple[int, int]] = SIZES,
     columns: Sequence[int] = COLUMNS,
-    sparsities: Sequence[float] = SPARSITIES,
+    sparsities: Sequence[float] = SPARSITY,
+    sweep: Sequence[float] = SWEEP,
     rounds: int = 9,
     seed: int = 0,
 ) -> dict:
@@ -48,6 +49,7 @@ def run(
         sizes: (rows, cols) of the matrices.
         columns: T, how many columns they meet.
         sparsities: fractions of zeros, Bernoulli.
+        sweep: further ones, for the middle one of `columns` alone.
         rounds: timed rounds.
         seed: of weights, masks and inputs.
 
@@ -55,16 +57,17 @@ def run(
         ValueError: an argument is out of range.
         RuntimeError: the core is not built here, or a row's result is wrong.
     """
-    if not all(0 <= s < 1 for s in sparsities):
-        raise ValueError(f"sparsity is {list(sparsities)}, expected 0 <= sparsity < 1")
-    if rounds < 1 or min([*columns, *(n for size in sizes for n in size)], default=1) < 1:
+    if not all(0 <= s < 1 for s in (*sparsities, *sweep)):
+        raise ValueError(f"sparsity is {[*sparsities, *sweep]}, expected 0 <= sparsity < 1")
+    if rounds < 1 or min([*columns, *(n for size in sizes for n in size)], default=0) < 1 or not columns:
         raise ValueError(f"rounds, columns, sizes are {rounds}, {columns}, {sizes}, expected at least 1")
+    middle = sorted(columns)[len(columns) // 2]
     with torch_threads(1, pin=True), torch.inference_mode():
         rows = [
             _measure(size, T, sparsity, rounds, seed)
             for size in sizes
             for T in columns
-            for sparsity in sparsities
+            for sparsity in sorted({*sparsities, *(sweep if T == middle else ())})
         ]
         limits = {
             name: max(multiply_add_rate(loads=loads) for _ in range(20)) / 1e9
@@ -158,7 +161,7 @@ def _scipy_csr(dense: Tensor, x: Tensor) -> Callable[[], object] | None:
 
 
 def _crossovers(rows: list[dict]) -> list[dict]:
-    """Per size and T, the sparsity from which the op as called beats F.linear; None where there is none."""
+    """Per size and T, the sparsity from which the op as called beats F.linear, where some were measured."""
     found = []
     for size, T in dict.fromkeys((tuple(r["size"]), r["columns"]) for r in rows):
         curve = sorted(
@@ -171,7 +174,8 @@ def _crossovers(rows: list[dict]) -> list[dict]:
             if g0 < 0 <= g1:
                 at = s0 + (s1 - s0) * -g0 / (g1 - g0)
         below = curve[0][1] >= 0
-        found.append({"size": list(size), "columns": T, "sparsity": at, "always": at is None and below})
+        if len(curve) > 1:
+            found.append({"size": list(size), "columns": T, "sparsity": at, "always": at is None and below})
     return found
 
 
@@ -203,8 +207,7 @@ def table(result: dict) -> str:
             f"{_number(row['gflops'][KERNEL], 9, 1)}{_number(row['of_limit'][KERNEL][fma], 8)}"
             f"{_number(row['of_limit'].get(PANELS, {}).get(load), 16)}"
         )
-    several = len({row["sparsity"] for row in result["rows"]}) > 1
-    for cross in result["crossover"] if several else ():
+    for cross in result["crossover"]:
         size = f"{cross['size'][0]} x {cross['size'][1]}, T = {cross['columns']}"
         when = f"from {100 * cross['sparsity']:.0f} % zeros" if cross["sparsity"] else "nowhere above"
         lines.append(
