@@ -67,7 +67,7 @@ def run(
             _measure(size, T, sparsity, rounds, seed)
             for size in sizes
             for T in columns
-            for sparsity in sorted({*sparsities, *(sweep if T == middle else ())})
+            for sparsity in sorted({*sparsities, *(sweep if middle == T else ())})
         ]
         limits = {
             name: max(multiply_add_rate(loads=loads) for _ in range(20)) / 1e9
