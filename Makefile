@@ -31,16 +31,16 @@ bench: $(BIN)/.built
 	$(BIN)/lrnn bench stream
 	$(BIN)/lrnn bench stream --model lrnn/models/denoiser.lrnn
 
-# The tests of kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer (GCC), which end the process at the first
-# read or write out of bounds and at undefined behaviour. The libraries are built into build/sanitize and found by LRNN_LIBRARIES:
-# those in lrnn/ stay as they are. Leaks are not looked for: the interpreter keeps memory to its end. Takes some minutes.
+# The tests of kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer (GCC), which end the process with a report (that
+# pytest must not capture) at the first access out of bounds and at undefined behaviour. The libraries are built into build/sanitize
+# and found by LRNN_LIBRARIES: those in lrnn/ stay as they are. Leaks are not looked for: Python keeps memory to its end. Takes minutes.
 SANITIZED := build/sanitize
 SANITIZE_TESTS := tests/test_matvec.py tests/test_engine.py tests/test_scan.py tests/test_sparse_linear.py tests/test_stream.py \
 	tests/test_bad_input.py
 sanitize: $(BIN)/.installed
 	LRNN_SANITIZE=1 LRNN_NATIVE=require $(BIN)/python setup.py --quiet build_ext --build-lib $(SANITIZED)/lib --build-temp $(SANITIZED)/temp
 	LRNN_LIBRARIES=$(CURDIR)/$(SANITIZED)/lib/lrnn LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZE_TESTS) $(PYTEST)
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/python -m pytest -p no:cacheprovider --capture=sys $(SANITIZE_TESTS) $(PYTEST)
 
 fit: $(BIN)/.built
 	$(BIN)/lrnn fit -c experiments/denoise-mini.yaml

@@ -3,9 +3,8 @@
     python experiments/train_step.py -o experiments/results/train-step.txt
 
 What is compared: forward and backward of `mean(y * w)` on one clip (batch 1) without dropout, and the forward
-pass alone in evaluation; no optimiser's step is in either. JAX's figures are those that came with the golden
-vectors: JAX 0.10.2, jit, ReLU model, two cores of a machine not named, good to a factor of
-two.
+pass alone in evaluation; no optimiser's step is in either. JAX's figures came with the golden vectors: JAX
+0.10.2, jit, ReLU model, two cores of a machine not named, good to a factor of two.
 """
 
 from __future__ import annotations

@@ -81,6 +81,7 @@ struct Arguments {
 template <class Body>
 void over_units(const lrnn_scan& s, const Body& body) {
     constexpr int64_t block = 64, worth_a_thread = 1 << 15;  // channels (core/scan/scan.h); numbers
+    if (s.batch == 0 || s.channels == 0) return;  // empty tensors have no address to be handed on
     const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
     const bool is_small = s.batch * s.length * s.channels < 2 * worth_a_thread;
     const int64_t wanted = is_small ? 1 : threads / std::max<int64_t>(1, s.batch);
