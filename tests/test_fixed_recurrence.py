@@ -54,7 +54,7 @@ def run(node: fixed.Diagonal, x: np.ndarray) -> np.ndarray:
     state = torch.zeros(1, node.state_width, dtype=torch.int32)
     w = {"decay": torch.tensor(node.decay), "decay_exponent": torch.tensor(node.decay_exponent)}
     form = between(node, x_bits=24, width=x.shape[1] * 2).formats["x"]
-    h, _ = states(node, [form], w, torch.from_numpy(pairs(x).astype(np.int64))[None], state)
+    h, _ = states(node, [form], torch.float64, w, torch.from_numpy(pairs(x).astype(np.int64))[None], state)
     return h[0].numpy().reshape(len(x), -1, 2) @ np.array([1, 1j])
 
 

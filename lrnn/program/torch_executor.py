@@ -96,7 +96,8 @@ def _bound(program: Program, node: op.Node) -> Callable:
     """What a node computes, as a function of its weights, its inputs, and its state where it has one."""
     if type(node) in _FUNCTIONS:
         return partial(_FUNCTIONS[type(node)], node)
-    return partial(fixed.FUNCTIONS[type(node)], node, [program.formats[name] for name in node.inputs])
+    formats = [program.formats[name] for name in node.inputs]
+    return partial(fixed.FUNCTIONS[type(node)], node, formats, fixed.numbers_of(node, formats))
 
 
 def _buffer(node: op.Node, field: str) -> str:

@@ -86,11 +86,21 @@ class Rounded(FixedNode):
         """32 or 64: what provably holds every sum in any order, with the half that rounds and, where the
         shift is to the left, shifted.
         """
-        bits = 32
+        return self._fit(self.greatest(inputs))
+
+    def greatest(self, inputs: tuple[Format, ...]) -> int:
+        """The greatest magnitude of a sum and of what its rounding and shift make of it."""
+        greatest = 0
         for row, (bound, shift) in enumerate(self.sums(inputs)):
             self._check_shift(shift, row)
-            bits = max(bits, self._fit(with_shift(bound, shift), row))
-        return bits
+            bound = with_shift(bound, shift)
+            self._fit(bound, row)
+            greatest = max(greatest, bound)
+        return greatest
+
+    def widest(self, inputs: tuple[Format, ...]) -> int:
+        """As `greatest`, with what a node multiplies on the way in more bits than it sums."""
+        return self.greatest(inputs)
 
     def sums(self, inputs: tuple[Format, ...]) -> Iterable[tuple[int, int]]:
         """Of each row, a bound on its sum of magnitudes, and the shift that follows."""

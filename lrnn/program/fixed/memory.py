@@ -68,15 +68,24 @@ class Diagonal(Rounded):
         rest = (np.int64(1) << self.decay_exponent.astype(np.int64)) - 1
         return np.concatenate((-most, 0 * most)), np.concatenate((most, np.repeat(rest, 2)))
 
+    def widest(self, inputs):
+        """See Rounded.widest: |q|."""
+        return max(self.greatest(inputs), *self._products())
+
+    def _products(self) -> list[int]:
+        """Of each state, a bound on |q|, the one sum of more than 32 bits."""
+        most, one = largest_integer(self.state_bits), np.int64(1)
+        decays = np.abs(self.decay.astype(np.int64)).sum(1).tolist()
+        steps = (one << self.decay_exponent.astype(np.int64)).tolist()
+        return [decay * most + step for decay, step in zip(decays, steps, strict=True)]
+
     def sums(self, inputs):
         """See Rounded.sums: of each state, then of what it reads, then of what it makes."""
         most, x = largest_integer(self.state_bits), inputs[0]
         shift = x.exponent - self.state_exponent
         x_most = (with_shift(x.magnitude, shift) >> max(shift, 0)) + 1
-        decays = np.abs(self.decay.astype(np.int64)).sum(1).tolist()
-        for p, (decay, s) in enumerate(zip(decays, self.decay_exponent.tolist(), strict=True)):
-            q = decay * most + (1 << s)
-            self._fit(q, p)  # the one sum of more than 32 bits; the rest of the node is told by what follows
+        for p, (q, s) in enumerate(zip(self._products(), self.decay_exponent.tolist(), strict=True)):
+            self._fit(q, p)
             yield most + (q >> s) + 1 + x_most, 0
         yield x.magnitude, shift
         yield most, self.state_exponent - self.exponent

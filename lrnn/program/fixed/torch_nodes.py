@@ -1,19 +1,21 @@
 """The fixed-point nodes over whole batches in torch: the integers of numpy_nodes, for (B, T, width) at once.
 
-Values are int64. Matrices are multiplied in float64, where every sum below 2 ** 53 is exact in any order:
-torch has no fast product of integers. A node whose sums could be greater is multiplied in int64.
+Values are int64. A node sums and rounds in `numbers`: in float64 where that is exact, which is where no sum
+passes 2 ** 52, because torch multiplies and shifts integers slowly; else in int64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lrnn.program import nodes as op
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.arithmetic import INVERSE_ROOTS, ROOT_STEP
+from lrnn.program.fixed.base import Rounded
 from lrnn.program.fixed.format import Format
 from lrnn.quant import largest_integer
 
@@ -21,9 +23,24 @@ Formats = list[Format]
 Buffers = dict[str, Tensor]
 
 
-def shift_right(x: Tensor, shift: Tensor | int, rounding: str) -> Tensor:
-    """See lrnn.program.fixed.arithmetic."""
-    shift = torch.as_tensor(shift, dtype=torch.int64, device=x.device)
+def numbers_of(node: op.Node, formats: Formats) -> torch.dtype:
+    """What a node can sum in: float64 where its greatest sum, rounded or shifted, is exact there."""
+    exact = not isinstance(node, Rounded) or node.widest(tuple(formats)) < 1 << 52
+    return torch.float64 if exact else torch.int64
+
+
+def shift_right(x: Tensor, shift: np.ndarray | int, rounding: str) -> Tensor:
+    """See lrnn.program.fixed.arithmetic: the same for x in int64 and, where that is exact, in float64."""
+    if x.dtype == torch.int64:
+        return _shift_integers(x, torch.as_tensor(shift, dtype=torch.int64, device=x.device), rounding)
+    if np.any(shift):  # a power of two: exact
+        x = x * torch.as_tensor(np.ldexp(1.0, -np.asarray(shift)), device=x.device)
+    if rounding == "floor":
+        return x.floor()
+    return x.round() if rounding == "nearest_even" else (x + 0.5).floor_()
+
+
+def _shift_integers(x: Tensor, shift: Tensor, rounding: str) -> Tensor:
     x, right = x << (-shift).clamp(min=0), shift.clamp(min=0)
     if rounding == "floor":
         return x >> right
@@ -33,54 +50,52 @@ def shift_right(x: Tensor, shift: Tensor | int, rounding: str) -> Tensor:
     return torch.where(right > 0, (x + half - 1 + ((x >> right) & 1)) >> right, x)
 
 
-def _saturate(x: Tensor, bits: int) -> Tensor:
-    return x.clamp(-largest_integer(bits), largest_integer(bits))
+def _finish(node: Rounded, sums: Tensor, shift: np.ndarray | int) -> Tensor:
+    most = largest_integer(node.bits)
+    return shift_right(sums, shift, node.rounding).clamp_(-most, most).long()
 
 
-def _finish(node, sums: Tensor, shift: Tensor | int) -> Tensor:
-    return _saturate(shift_right(sums, shift, node.rounding), node.bits)
-
-
-def _quantize(node: fixed.Quantize, formats: list[None], w: Buffers, x: Tensor) -> Tensor:
+def _quantize(
+    node: fixed.Quantize, formats: list[None], numbers: torch.dtype, w: Buffers, x: Tensor
+) -> Tensor:
     most = 2.0 ** (node.bits - 1)
     scaled = torch.round(x.float() * 2.0**node.exponent).clamp(-most, most)
-    return _saturate(scaled.long(), node.bits)
+    most = largest_integer(node.bits)
+    return scaled.long().clamp_(-most, most)
 
 
-def _dequantize(node: fixed.Dequantize, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+def _dequantize(
+    node: fixed.Dequantize, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor
+) -> Tensor:
     return x.float() * 2.0 ** -formats[0].exponent
 
 
-def _rescale(node: fixed.Rescale, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
-    return _finish(node, x, formats[0].exponent - node.exponent)
+def _rescale(node: fixed.Rescale, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
+    return _finish(node, x.to(numbers), formats[0].exponent - node.exponent)
 
 
-def _linear(node: fixed.Linear, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
-    if max(node.bounds(formats[0]), default=0) < 1 << 53:
-        sums = (x.double() @ w["weight"].double().T).long()  # (B, T, cols) -> (B, T, rows)
-    else:
-        sums = x @ w["weight"].long().T
-    shift = w["weight_exponent"].long() + (formats[0].exponent - node.exponent)
-    return _finish(node, sums + w["bias"], shift)
+def _linear(node: fixed.Linear, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
+    sums = x.to(numbers) @ w["weight"].to(numbers).T  # (B, T, cols) -> (B, T, rows)
+    return _finish(node, sums.add_(w["bias"]), node.shift(formats[0]))
 
 
-def _affine(node: fixed.Affine, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
-    shift = w["scale_exponent"].long() + (formats[0].exponent - node.exponent)
-    return _finish(node, w["scale"].long() * x + w["bias"], shift)
+def _affine(node: fixed.Affine, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
+    sums = torch.addcmul(w["bias"].to(numbers), w["scale"].to(numbers), x.to(numbers))
+    return _finish(node, sums, node.shift(formats[0]))
 
 
-def _relu(node: fixed.Relu, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+def _relu(node: fixed.Relu, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
     return x.clamp(min=0)
 
 
-def _pair_relu(node: fixed.PairRelu, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+def _pair_relu(node: fixed.PairRelu, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
     pairs = x.unflatten(-1, (-1, 2))  # (B, T, P, 2) re, im
     re, im = pairs.unbind(-1)
     keep = (re > 0) | ((re == 0) & (im > 0))
     return torch.where(keep[..., None], pairs, 0).flatten(-2)
 
 
-def _table(node: fixed.Table, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+def _table(node: fixed.Table, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
     table, bits = w["table"].long(), formats[0].bits
     step = bits - (len(table) - 1).bit_length() + 1
     above = x + (1 << (bits - 1))
@@ -89,13 +104,13 @@ def _table(node: fixed.Table, formats: Formats, w: Buffers, x: Tensor) -> Tensor
     return low + (((table[i + 1] - low) * rest + ((1 << step) >> 1)) >> step)
 
 
-def _norm(node: fixed.Norm, formats: Formats, w: Buffers, x: Tensor) -> Tensor:
+def _norm(node: fixed.Norm, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
     n = x.shape[-1]
     total = x.sum(-1, keepdim=True) if node.centred else x.new_zeros(*x.shape[:-1], 1)
     mantissa, j = _inverse_root(n * (x * x).sum(-1, keepdim=True) - total * total + node.eps)
-    normal = shift_right((n * x - total) * mantissa, 15 + j, node.rounding)
-    shift = w["scale_exponent"].long() + (node.NORMAL_EXPONENT - node.exponent)
-    return _finish(node, w["scale"].long() * normal + w["bias"], shift)
+    normal = _shift_integers((n * x - total) * mantissa, 15 + j, node.rounding)
+    sums = torch.addcmul(w["bias"].to(numbers), w["scale"].to(numbers), normal.to(numbers))
+    return _finish(node, sums, node.shift())
 
 
 def _inverse_root(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,27 +124,35 @@ def _inverse_root(v: Tensor) -> tuple[Tensor, Tensor]:
     return low + (((table[i + 1] - low) * rest + (1 << (ROOT_STEP - 1))) >> ROOT_STEP), j
 
 
-def _add(node: fixed.Add, formats: Formats, w: Buffers, x0: Tensor, x1: Tensor) -> Tensor:
+def _add(
+    node: fixed.Add, formats: Formats, numbers: torch.dtype, w: Buffers, x0: Tensor, x1: Tensor
+) -> Tensor:
     e0, e1 = formats[0].exponent, formats[1].exponent
     finest = max(e0, e1)
-    return _finish(node, (x0 << (finest - e0)) + (x1 << (finest - e1)), finest - node.exponent)
+    sums = x0.to(numbers) * (1 << (finest - e0)) + x1.to(numbers) * (1 << (finest - e1))
+    return _finish(node, sums, finest - node.exponent)
 
 
-def _product(node: fixed.Product, formats: Formats, w: Buffers, x0: Tensor, x1: Tensor) -> Tensor:
-    return _finish(node, x0 * x1, formats[0].exponent + formats[1].exponent - node.exponent)
+def _product(
+    node: fixed.Product, formats: Formats, numbers: torch.dtype, w: Buffers, x0: Tensor, x1: Tensor
+) -> Tensor:
+    return _finish(
+        node, x0.to(numbers) * x1.to(numbers), formats[0].exponent + formats[1].exponent - node.exponent
+    )
 
 
 def states(
-    node: fixed.Diagonal, formats: Formats, w: Buffers, x: Tensor, state: Tensor
+    node: fixed.Diagonal, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The state h after each frame, (B, T, 2 P) int64, and the node's state after the last, (B, 4 P)."""
-    x = shift_right(x, formats[0].exponent - node.state_exponent, node.rounding)
+    """The state h after each frame, (B, T, 2 P) in `numbers`, and what is kept of the last, (B, 4 P)."""
+    x = shift_right(x.to(numbers), formats[0].exponent - node.state_exponent, node.rounding)
     frames = x.unflatten(-1, (-1, 2)).permute(1, 3, 0, 2).contiguous()  # (T, 2, B, P): re, im
-    first, rest = state.long().view(len(x), 2, -1, 2).permute(1, 3, 0, 2).clone()  # (2, B, P)
-    re, im = w["decay"].long().T[:, None]  # (1, P)
+    first, rest = state.to(numbers).view(len(x), 2, -1, 2).permute(1, 3, 0, 2).clone()  # (2, B, P)
+    re, im = w["decay"].to(numbers).T[:, None]  # (1, P)
     im = torch.stack((-im, im))  # (2, 1, P)
-    s = w["decay_exponent"].long()
-    mask, most = (torch.ones_like(s) << s) - 1, largest_integer(node.state_bits)
+    scale = (torch.ones_like(w["decay_exponent"], dtype=torch.int64) << w["decay_exponent"]).to(numbers)
+    quotient = _divider(w["decay_exponent"], numbers)
+    most = largest_integer(node.state_bits)
     # What takes the time is the number of calls for each frame: h lies as re, im, re, so that the parts the
     # other way round are a view, and every view is made beforehand.
     h = x.new_empty(len(frames) + 1, 3, *first.shape[1:])
@@ -138,23 +161,32 @@ def states(
     reals, again = h[:, 0].unbind(0), h[:, 2].unbind(0)
     for t, frame in enumerate(frames.unbind(0)):
         q = torch.addcmul(rest, re, straight[t]).addcmul_(im, swapped[t])
-        torch.bitwise_and(q, mask, out=rest)
-        torch.sub(frame, q.bitwise_right_shift_(s), out=q)
-        torch.clamp(q.add_(straight[t]), -most, most, out=straight[t + 1])
+        lost = quotient(q)
+        rest = q.addcmul_(lost, scale, value=-1)
+        torch.clamp(torch.sub(frame, lost, out=lost).add_(straight[t]), -most, most, out=straight[t + 1])
         again[t + 1].copy_(reals[t + 1])
     after = torch.stack((h[-1, :2], rest)).permute(2, 0, 3, 1).flatten(1).int()
     return h[1:, :2].permute(2, 0, 3, 1).flatten(-2), after
 
 
+def _divider(exponents: Tensor, numbers: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The function q >> exponents."""
+    if numbers == torch.int64:
+        exponents = exponents.long()
+        return lambda q: q >> exponents
+    inverse = torch.as_tensor(np.ldexp(1.0, -exponents.cpu().numpy().astype(int)), device=exponents.device)
+    return lambda q: torch.mul(q, inverse).floor_()
+
+
 def _diagonal(
-    node: fixed.Diagonal, formats: Formats, w: Buffers, x: Tensor, state: Tensor
+    node: fixed.Diagonal, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    h, after = states(node, formats, w, x, state)
+    h, after = states(node, formats, numbers, w, x, state)
     return _finish(node, h, node.state_exponent - node.exponent), after
 
 
 def _mean_pool(
-    node: fixed.MeanPool, formats: Formats, w: Buffers, x: Tensor, state: Tensor
+    node: fixed.MeanPool, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     ones = x.new_ones(*x.shape[:-1], 1)
     totals = state[:, None] + torch.cat([x, ones], dim=-1).cumsum(dim=1)  # (B, T, size + 1): sums, counts
