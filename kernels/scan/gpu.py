@@ -1,8 +1,22 @@
-"""The scan on a GPU, in Triton: one program walks time for a block of channels of one sequence.
+"""The scan on a GPU, in Triton, cut in time so that few long sequences fill it too.
 
-Same functions as `reference`. Complex arrays are read as (re, im) pairs of real ones; everything is widened
-right after its load (the interpreter computes wrongly in bfloat16) and narrowed at its store. One
-configuration, plain loads and stores: nothing to tune, and nothing that only newer versions of Triton know.
+Same functions as `reference`. Where sequences and channels alone give every multiprocessor enough programs,
+one launch walks each sequence from end to end. Otherwise time is cut in chunks and there are three phases:
+`summarise` turns every chunk into one step (its decay, its end from zero), those steps are themselves scanned
+by this same function, and the last launch walks all chunks at once from what enters them. No atomics, and no
+order that depends on timing: results are the same in every run.
+
+The limit is traffic. Elements per channel and step, and what a chunked scan takes from DRAM at the worst:
+
+                                 one launch             chunked
+    forward, constant a          2  (b, h)              3
+    forward, varying a           3  (a, b, h)           5
+    backward, constant a         3  (g, h, grad_b)      4
+    backward, varying a          5  (and a, grad_a)     7
+
+What a chunked scan reads twice it reads the second time from the L2 cache, as far as that holds it: for this
+the last phase goes through the chunks backwards. The aim is the time that a copy takes to move as many bytes.
+Nothing here has run on a GPU yet but through the compiler: experiments/gpu_bench.py measures it.
 """
 
 from __future__ import annotations
@@ -10,168 +24,14 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from lrnn.kernels.scan import gpu_kernels as kernels
 from lrnn.kernels.scan.reference import accumulator
 from torch import Tensor
 
-_BLOCK = 32  # channels of a program: one warp, since a sequence has few channels and a GPU many processors
-
-
-@triton.jit
-def _load(pointer, index, mask, COMPLEX: tl.constexpr, ACC: tl.constexpr):
-    """Numbers at these indices as a (real, imaginary) pair of ACC; 0 where masked."""
-    if COMPLEX:
-        real = tl.load(pointer + 2 * index, mask=mask, other=0.0).to(ACC)
-        imaginary = tl.load(pointer + 2 * index + 1, mask=mask, other=0.0).to(ACC)
-    else:
-        real = tl.load(pointer + index, mask=mask, other=0.0).to(ACC)
-        imaginary = tl.zeros_like(real)
-    return real, imaginary
-
-
-@triton.jit
-def _store(pointer, index, real, imaginary, mask, COMPLEX: tl.constexpr):
-    """The opposite of `_load`, rounded to the array's dtype."""
-    if COMPLEX:
-        tl.store(pointer + 2 * index, real.to(pointer.dtype.element_ty), mask=mask)
-        tl.store(pointer + 2 * index + 1, imaginary.to(pointer.dtype.element_ty), mask=mask)
-    else:
-        tl.store(pointer + index, real.to(pointer.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def _product(a_real, a_imaginary, real, imaginary, A_COMPLEX: tl.constexpr):
-    """a x. A real `a` keeps the parts of x apart, so that an infinite one does not become NaN."""
-    if A_COMPLEX:
-        return a_real * real - a_imaginary * imaginary, a_real * imaginary + a_imaginary * real
-    return a_real * real, a_real * imaginary
-
-
-@triton.jit
-def _is_cut(reset, item, t, length, REVERSE: tl.constexpr):
-    """Whether the edge by which step t is entered is cut."""
-    if REVERSE:
-        return tl.load(reset + item * length + t + 1, mask=t + 1 < length, other=0) != 0
-    return tl.load(reset + item * length + t) != 0
-
-
-@triton.jit
-def _forward(
-    a,
-    b,
-    h0,
-    reset,
-    h,
-    h_last,
-    length,
-    width,
-    A_CONSTANT: tl.constexpr,
-    A_COMPLEX: tl.constexpr,
-    COMPLEX: tl.constexpr,
-    HAS_H0: tl.constexpr,
-    HAS_RESET: tl.constexpr,
-    REVERSE: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """h and h_last of one sequence's block of channels."""
-    blocks = tl.cdiv(width, BLOCK)
-    item = (tl.program_id(0) // blocks).to(tl.int64)
-    channel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    mask = channel < width
-    real = tl.zeros((BLOCK,), ACC)
-    imaginary = tl.zeros((BLOCK,), ACC)
-    if HAS_H0:
-        real, imaginary = _load(h0, item * width + channel, mask, COMPLEX, ACC)
-    if A_CONSTANT:
-        a_real, a_imaginary = _load(a, channel, mask, A_COMPLEX, ACC)
-    for i in range(0, length):
-        t = length - 1 - i if REVERSE else i
-        index = (item * length + t) * width + channel
-        b_real, b_imaginary = _load(b, index, mask, COMPLEX, ACC)
-        if not A_CONSTANT:
-            a_real, a_imaginary = _load(a, index, mask, A_COMPLEX, ACC)
-        next_real, next_imaginary = _product(a_real, a_imaginary, real, imaginary, A_COMPLEX)
-        next_real += b_real
-        next_imaginary += b_imaginary
-        if HAS_RESET:
-            cut = _is_cut(reset, item, t, length, REVERSE)
-            next_real = tl.where(cut, b_real, next_real)
-            next_imaginary = tl.where(cut, b_imaginary, next_imaginary)
-        real = next_real
-        imaginary = next_imaginary
-        _store(h, index, real, imaginary, mask, COMPLEX)
-    _store(h_last, item * width + channel, real, imaginary, mask, COMPLEX)
-
-
-@triton.jit
-def _backward(
-    grad_h,
-    grad_last,
-    a,
-    h,
-    h0,
-    reset,
-    grad_a,
-    grad_b,
-    grad_h0,
-    length,
-    width,
-    A_CONSTANT: tl.constexpr,
-    A_COMPLEX: tl.constexpr,
-    COMPLEX: tl.constexpr,
-    HAS_H0: tl.constexpr,
-    HAS_RESET: tl.constexpr,
-    REVERSE: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Gradients of one sequence's block of channels; grad_a is (batch, channels) where `a` is constant."""
-    blocks = tl.cdiv(width, BLOCK)
-    item = (tl.program_id(0) // blocks).to(tl.int64)
-    channel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    mask = channel < width
-    real, imaginary = _load(grad_last, item * width + channel, mask, COMPLEX, ACC)
-    first_real = tl.zeros((BLOCK,), ACC)
-    first_imaginary = tl.zeros((BLOCK,), ACC)
-    if HAS_H0:
-        first_real, first_imaginary = _load(h0, item * width + channel, mask, COMPLEX, ACC)
-    if A_CONSTANT:
-        a_real, a_imaginary = _load(a, channel, mask, A_COMPLEX, ACC)
-        sum_real = tl.zeros((BLOCK,), ACC)
-        sum_imaginary = tl.zeros((BLOCK,), ACC)
-    for i in range(0, length):
-        t = i if REVERSE else length - 1 - i
-        before = t + 1 if REVERSE else t - 1
-        is_first = i == length - 1  # in the order of travel; there h0 comes before
-        index = (item * length + t) * width + channel
-        g_real, g_imaginary = _load(grad_h, index, mask, COMPLEX, ACC)
-        real += g_real
-        imaginary += g_imaginary
-        _store(grad_b, index, real, imaginary, mask, COMPLEX)
-        index_before = (item * length + tl.where(is_first, t, before)) * width + channel
-        h_real, h_imaginary = _load(h, index_before, mask, COMPLEX, ACC)
-        h_real = tl.where(is_first, first_real, h_real)
-        h_imaginary = tl.where(is_first, first_imaginary, h_imaginary)
-        to_a_real, to_a_imaginary = _product(h_real, -h_imaginary, real, imaginary, COMPLEX)
-        if not A_CONSTANT:
-            a_real, a_imaginary = _load(a, index, mask, A_COMPLEX, ACC)
-        next_real, next_imaginary = _product(a_real, -a_imaginary, real, imaginary, A_COMPLEX)
-        if HAS_RESET:
-            cut = _is_cut(reset, item, t, length, REVERSE)
-            to_a_real = tl.where(cut, 0.0, to_a_real)
-            to_a_imaginary = tl.where(cut, 0.0, to_a_imaginary)
-            next_real = tl.where(cut, 0.0, next_real)
-            next_imaginary = tl.where(cut, 0.0, next_imaginary)
-        real = next_real
-        imaginary = next_imaginary
-        if A_CONSTANT:
-            sum_real += to_a_real
-            sum_imaginary += to_a_imaginary
-        else:
-            _store(grad_a, index, to_a_real, to_a_imaginary, mask, A_COMPLEX)
-    _store(grad_h0, item * width + channel, real, imaginary, mask, COMPLEX)
-    if A_CONSTANT:
-        _store(grad_a, item * width + channel, sum_real, sum_imaginary, mask, A_COMPLEX)
+_WARPS = 16  # of one program each, wanted per multiprocessor: 4 to 8 KiB of loads under way per warp
+_SHORTEST = 32  # steps of a chunk: below this the carries are no small part of the traffic
+_PROCESSORS = 132  # where there is no GPU, so that the interpreter cuts time as an H100 does
+_ROWS = {"summarise": 8, "forward": 8, "backward": 4}  # steps whose loads are under way together
 
 
 def scan(
@@ -180,7 +40,16 @@ def scan(
     """See `reference.scan`."""
     h = b.new_empty(b.shape)
     h_last = b.new_empty((b.shape[0], b.shape[2]), dtype=accumulator(b.dtype))
-    _launch(_forward, (a, b, h0, reset, h, h_last), a, h, h0, reset, reverse)
+    run = _Launcher(a, b, reset, reverse)
+    if run.empty:
+        return h, h_last.zero_() if h0 is None else h_last.copy_(h0)
+    carries = run.carries(b, h0, backward=False)
+    run(
+        kernels.forward,
+        (b, a, reset, h0, carries, h, h_last),
+        HAS_H0=h0 is not None,
+        CHUNKED=carries is not None,
+    )
     return h, h_last
 
 
@@ -193,47 +62,103 @@ def scan_backward(
     reset: Tensor | None = None,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `reference.scan_backward`."""
+    """See `reference.scan_backward`. The sum over time for a constant `a`: in chunks, then over them."""
     grad_b = h.new_empty(h.shape)
     grad_h0 = h.new_empty(grad_last.shape, dtype=accumulator(h.dtype))
-    # For a constant `a` each sequence's sum over time, added up below.
-    grad_a = (
-        a.new_empty(grad_last.shape, dtype=accumulator(a.dtype)) if a.dim() == 1 else a.new_empty(a.shape)
+    run = _Launcher(a, h, reset, reverse)
+    if run.empty:
+        return torch.zeros_like(a, memory_format=torch.contiguous_format), grad_b, grad_h0.copy_(grad_last)
+    carries = run.carries(grad_h, grad_last, backward=True)
+    constant = a.dim() == 1
+    sums = (h.shape[0], run.chunks, h.shape[2])
+    grad_a = a.new_empty(sums if constant else a.shape, dtype=accumulator(a.dtype) if constant else a.dtype)
+    run(
+        kernels.backward,
+        (grad_h, a, reset, grad_last, carries, h, h0, grad_a, grad_b, grad_h0),
+        HAS_H0=h0 is not None,
+        CHUNKED=carries is not None,
     )
-    arrays = (grad_h, grad_last, a, h, h0, reset, grad_a, grad_b, grad_h0)
-    _launch(_backward, arrays, a, h, h0, reset, reverse)
-    return grad_a.sum(0).to(a.dtype) if a.dim() == 1 else grad_a, grad_b, grad_h0
+    return grad_a.sum((0, 1)).to(a.dtype) if constant else grad_a, grad_b, grad_h0
 
 
-def _launch(
-    kernel,
-    arrays: tuple[Tensor | None, ...],
-    a: Tensor,
-    h: Tensor,
-    h0: Tensor | None,
-    reset: Tensor | None,
-    reverse: bool,
-) -> None:
-    """Run `kernel` over all sequences and blocks of channels of h."""
-    batch, length, width = h.shape
-    programs = batch * triton.cdiv(width, _BLOCK)
-    if programs == 0:
-        return
-    with torch.cuda.device_of(h):
-        kernel[(programs,)](
-            *(None if x is None else _plain(x) for x in arrays),
-            length,
-            width,
-            A_CONSTANT=a.dim() == 1,
-            A_COMPLEX=a.is_complex(),
-            COMPLEX=h.is_complex(),
-            HAS_H0=h0 is not None,
-            HAS_RESET=reset is not None,
-            REVERSE=reverse,
-            ACC=tl.float64 if h.dtype in (torch.float64, torch.complex128) else tl.float32,
-            BLOCK=_BLOCK,
-            num_warps=1,
+def chunk_steps(batch: int, length: int, blocks: int, processors: int) -> int:
+    """Steps of a chunk, a multiple of 8: `length` or more where cutting time is not needed or does not pay.
+
+    Args:
+        batch: sequences.
+        length: their steps.
+        blocks: of channels; batch * blocks programs are there without cutting.
+        processors: multiprocessors of the GPU.
+    """
+    wanted = _WARPS * processors
+    chunks = min(triton.cdiv(wanted, max(1, batch * blocks)), length // _SHORTEST)
+    if 2 * batch * blocks > wanted or chunks < 2:
+        return max(length, 1)
+    return triton.cdiv(triton.cdiv(length, chunks), 8) * 8
+
+
+class _Launcher:
+    """One problem's geometry: how channels and time are cut, and the constants all its kernels share."""
+
+    def __init__(self, a: Tensor, x: Tensor, reset: Tensor | None, reverse: bool):
+        self.a, self.reset, self.reverse = a, reset, reverse
+        self.batch, self.length, self.width = x.shape
+        self.acc = accumulator(x.dtype)
+        self.empty = x.numel() == 0
+        self.processors = (
+            torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else _PROCESSORS
         )
+        self.block = self._block(x.element_size())
+        self.blocks = triton.cdiv(self.width, self.block)
+        self.steps = chunk_steps(self.batch, self.length, self.blocks, self.processors)
+        self.chunks = triton.cdiv(self.length, self.steps)
+        self.constants = {
+            "A_CONSTANT": a.dim() == 1,
+            "A_COMPLEX": a.is_complex(),
+            "COMPLEX": x.is_complex(),
+            "HAS_RESET": reset is not None,
+            "REVERSE": reverse,
+            "ACC": tl.float64 if self.acc in (torch.float64, torch.complex128) else tl.float32,
+            "BLOCK": self.block,
+        }
+
+    def _block(self, size: int) -> int:
+        """Channels of a program, one warp: 16 bytes per lane unless that leaves too few programs."""
+        block = min(128, 32 * max(1, 16 // size))
+        while block > 32 and (
+            self.width <= block // 2
+            or self.batch * triton.cdiv(self.width, block) * max(1, self.length // _SHORTEST)
+            < _WARPS * self.processors
+        ):
+            block //= 2
+        return block
+
+    def carries(self, x: Tensor, start: Tensor | None, backward: bool) -> Tensor | None:
+        """What leaves every chunk (batch, chunks, width); None where there is only one."""
+        if self.chunks == 1:
+            return None
+        ends = x.new_empty((self.batch, self.chunks, self.width), dtype=self.acc)
+        acc = self.acc if self.a.is_complex() else self.acc.to_real()
+        decays = torch.empty(ends.shape, dtype=acc, device=x.device)
+        cuts = x.new_empty(ends.shape[:2], dtype=torch.bool) if self.reset is not None else None
+        self(kernels.summarise, (x, self.a, self.reset, ends, decays, cuts), BACKWARD=backward)
+        return scan(decays, ends, start, cuts)[0]
+
+    def __call__(self, kernel, arrays: tuple[Tensor | None, ...], **constants: bool) -> None:
+        """Run `kernel` over all sequences, chunks and blocks of channels."""
+        device = torch.cuda.device_of(next(x for x in arrays if x is not None))
+        with device:
+            kernel[(self.batch * self.chunks * self.blocks,)](
+                *(None if x is None else _plain(x) for x in arrays),
+                self.length,
+                self.width,
+                self.steps,
+                self.chunks,
+                **self.constants,
+                **constants,
+                ROWS=_ROWS[kernel.__name__],
+                num_warps=1,
+            )
 
 
 def _plain(x: Tensor) -> Tensor:
