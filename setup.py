@@ -100,11 +100,13 @@ setup(
         "lrnn.kernels",
         "lrnn.kernels.scan",
         "lrnn.kernels.sparse_linear",
+        "lrnn.kernels.sparse_matvec",
     ],
     package_dir={
         "lrnn.kernels": "kernels",
         "lrnn.kernels.scan": "kernels/scan",
         "lrnn.kernels.sparse_linear": "kernels/sparse_linear",
+        "lrnn.kernels.sparse_matvec": "kernels/sparse_matvec",
     },
     package_data={"lrnn": ["models/*"]},
     ext_modules=extensions(),

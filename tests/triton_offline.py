@@ -53,6 +53,9 @@ class Offline:
             if value is None:
                 constants[name] = None
                 continue
+            if name in specialised and isinstance(value, int) and value == 1:
+                constants[name] = 1
+                continue
             signature[name] = f"*{_TYPES[value.dtype]}" if isinstance(value, Tensor) else "i32"
             if isinstance(value, Tensor) or (name in specialised and value % 16 == 0):
                 attributes[at,] = [["tt.divisibility", 16]]

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import importlib.util
 import os
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -69,6 +72,15 @@ def triton_problem() -> str:
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA device"
     return ""
+
+
+@functools.cache
+def cuda_kernels(name: str) -> ModuleType:
+    """The Triton kernels of lrnn.kernels.<name>; where there is no Triton its reference, with a warning."""
+    problem = triton_problem()
+    if problem:
+        warnings.warn(f"lrnn runs the slow reference of {name} on this device: {problem}", stacklevel=4)
+    return importlib.import_module(f"lrnn.kernels.{name}.{'reference' if problem else 'gpu'}")
 
 
 def backends() -> dict[str, str]:

@@ -6,14 +6,11 @@ tensors Triton, and anything else the reference loop.
 
 from __future__ import annotations
 
-import functools
-import warnings
-
 import torch
 from torch import Tensor
 
 from lrnn.kernels.scan import reference
-from lrnn.ops.libraries import load_op_library, triton_problem
+from lrnn.ops.libraries import cuda_kernels, load_op_library
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 _DOUBLES = (torch.float64, torch.complex128)
@@ -98,26 +95,14 @@ torch.library.impl("lrnn::scan_backward", "default", reference.scan_backward)
 load_op_library()
 
 
-@functools.cache
-def _cuda_kernels():
-    """The Triton kernels, imported at first use; where there is no Triton the reference, with a warning."""
-    problem = triton_problem()
-    if problem:
-        warnings.warn(f"lrnn.scan runs its slow reference loop on this device: {problem}", stacklevel=4)
-        return reference
-    from lrnn.kernels.scan import gpu
-
-    return gpu
-
-
 @torch.library.impl("lrnn::scan", "cuda")
 def _(a, b, h0, reset, reverse):
-    return _cuda_kernels().scan(a, b, h0, reset, reverse)
+    return cuda_kernels("scan").scan(a, b, h0, reset, reverse)
 
 
 @torch.library.impl("lrnn::scan_backward", "cuda")
 def _(grad_h, grad_last, a, h, h0, reset, reverse):
-    return _cuda_kernels().scan_backward(grad_h, grad_last, a, h, h0, reset, reverse)
+    return cuda_kernels("scan").scan_backward(grad_h, grad_last, a, h, h0, reset, reverse)
 
 
 @torch.library.register_fake("lrnn::scan")
