@@ -1,16 +1,17 @@
 """The packed sparse product on a GPU, in Triton, for up to 16 vectors at once; `reference` has the format.
 
 A program, one warp, takes some rows through one or more segments. A tile of a row's entries is read, 8 to a
-lane; a running sum of the distances gives their columns, a gather brings x at those, and products are summed in
-float32, within lanes and then across them. Where there are few rows their segments go to different programs,
-whose sums are added up in the order of the segments. No atomics: results are the same in every run.
+lane; a running sum of the distances gives their columns, a gather brings x at those, and products are
+summed in float32, within lanes and then across them. Where there are few rows their segments go to
+different programs, whose sums are added up in the order of the segments. No atomics: results are the same
+in every run.
 
-The limit is the weight's bytes over the bandwidth that a read reaches: 3 bytes per nonzero in half precision
-and 2 in int8, a few per cent more for filled-up cells (`PackedWeight.nbytes` counts them), beside 2 bytes per
-entry of a dense matrix in half precision. x is small and should stay in the L1 cache. A product whose bytes take
-less time than a launch gains nothing more: for those there is a whole model's step in one CUDA graph
-(lrnn.engine.cuda). Nothing here has run on a GPU yet but through the compiler: experiments/gpu_bench.py
-measures it.
+The limit is the weight's bytes over the bandwidth that a read reaches: 3 bytes per nonzero in half
+precision and 2 in int8, a few per cent more for filled-up cells (`PackedWeight.nbytes` counts them), beside
+2 bytes per entry of a dense matrix in half precision. x is small and should stay in the L1 cache. A product
+whose bytes take less time than a launch gains nothing more: for those there is a whole model's step in one
+CUDA graph (lrnn.engine.cuda). Nothing here has run on a GPU yet but through the compiler:
+experiments/gpu_bench.py measures it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """y = W x + bias for a few vectors and a sparse W packed for a GPU: the packing, and the plain product.
 
-A row is cut in segments of 2048 columns; a cell is one row's part of one segment. A cell's nonzeros stand in
-rising order of columns, each with its value and one byte, its distance from the column before it (the first
-one's from where the segment begins). A gap above 255 is bridged by entries of value 0 and distance 255, and a
-cell is filled up to a multiple of 8 entries with value 0 and distance 0.
+A row is cut in segments of 2048 columns; a cell is one row's part of one segment. A cell's nonzeros stand
+in rising order of columns, each with its value and one byte, its distance from the column before it (the
+first one's from where the segment begins). A gap above 255 is bridged by entries of value 0 and distance
+255, and a cell is filled up to a multiple of 8 entries with value 0 and distance 0.
 
     values   (entries,)             float16, bfloat16 or int8
     deltas   (entries,)             uint8
@@ -11,14 +11,14 @@ cell is filled up to a multiple of 8 entries with value 0 and distance 0.
     scales   (rows,)                float32: a row's product is multiplied with it. A power of two for int8,
                                     the finest that clips nothing; 1 for the others
 
-Why distances and not a bitmask. Indices take 1 byte per nonzero here and 1 / (8 density) in a mask of one bit
-per entry, so that the mask is the smaller one above a density of 12.5 % (at 50 %: 0.25 bytes) and the larger
-one below (at 10 %: 1.25). But a warp that decodes a mask pays for every entry of the matrix, zeros included:
-its 32 lanes hold a block's 32 columns, each ranks its bit with a population count, and at 10 % density 29 of 32
-do nothing more. With distances a lane pays for nonzeros only: 8 to a lane, read in one piece, are summed up in
-registers, five shuffles add what the lanes before have, and columns and products follow. Distances of 4 bits
-would save bytes where values have one (some 1.8 for 2 at 10 %, with the bridges that gaps above 15 need) and
-none where they have two (3, as here).
+Why distances and not a bitmask. Indices take 1 byte per nonzero here and 1 / (8 density) in a mask of one
+bit per entry, so that the mask is the smaller one above a density of 12.5 % (at 50 %: 0.25 bytes) and the
+larger one below (at 10 %: 1.25). But a warp that decodes a mask pays for every entry of the matrix, zeros
+included: its 32 lanes hold a block's 32 columns, each ranks its bit with a population count, and at 10 %
+density 29 of 32 do nothing more. With distances a lane pays for nonzeros only: 8 to a lane, read in one
+piece, are summed up in registers, five shuffles add what the lanes before have, and columns and products
+follow. Distances of 4 bits would save bytes where values have one (1.9 for 2 at 10 %, with the bridges that
+gaps above 15 need) and none where they have two (3.1 for 3).
 """
 
 from __future__ import annotations
