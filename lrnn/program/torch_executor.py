@@ -165,7 +165,8 @@ def _mean_pool(node: op.MeanPool, w: State, x: Tensor, state: Tensor) -> tuple[T
     return totals[..., :-1] / totals[..., -1:], last
 
 
-_FUNCTIONS: dict[type[op.Node], Callable] = {
+# By kind of node: a function of the node, its tensors and its inputs, with any axes before the last.
+STATELESS: dict[type[op.Node], Callable] = {
     op.Linear: _linear,
     op.Affine: _affine,
     op.Relu: _relu,
@@ -177,6 +178,10 @@ _FUNCTIONS: dict[type[op.Node], Callable] = {
     op.Product: _product,
     op.Round: _round,
     op.LogSoftmax: _log_softmax,
+}
+
+_FUNCTIONS: dict[type[op.Node], Callable] = {
+    **STATELESS,
     op.Diagonal: _diagonal,
     op.MeanPool: _mean_pool,
 }
