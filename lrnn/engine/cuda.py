@@ -1,10 +1,10 @@
 """One step of a float program for 1 to 16 streams, captured whole in a CUDA graph.
 
 A network whose matrices are some hundred kilobytes takes a GPU less time per layer than a launch takes the
-CPU. Captured, all kernels of a step are one submission, and their inputs, outputs and states stay where they
-are. Sparse matrices are packed (lrnn.ops.packed_matvec); a matrix that packing would not make smaller than its
-dense form in half precision stays dense, in float32. The limit of a step is the weights' bytes over the GPU's
-read bandwidth or, for small networks, the number of kernels in the graph.
+CPU. Captured, all kernels of a step are one submission, and their inputs, outputs and states stay where
+they are. Sparse matrices are packed (lrnn.ops.packed_matvec); a matrix that packing would not make smaller
+than its dense form in half precision stays dense, in float32. The limit of a step is the weights' bytes
+over the GPU's read bandwidth or, for small networks, the number of kernels in the graph.
 
 Without a GPU the same code runs uncaptured, for tests.
 """
