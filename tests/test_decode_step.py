@@ -72,6 +72,18 @@ def test_equals_the_normative_executor(config, format):
     assert not check(CONFIGS[config], format, batch=3).captured
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+def test_compiles_as_one_graph(config):
+    """As it is before it is captured; with the backend that needs no compiler."""
+    program = sparse_program(CONFIGS[config])
+    plain, fused = (DecodeStep(program, batch=2, device="cpu") for _ in range(2))
+    fused._run = torch.compile(fused._run_nodes, fullgraph=True, dynamic=False, backend="aot_eager")
+    for x in torch.randn(4, 2, program.input_width):
+        torch.testing.assert_close(fused.step(x), plain.step(x))
+    for name, value in plain.state.items():
+        torch.testing.assert_close(fused.state[name], value)
+
+
 def test_reset_and_state():
     decode = DecodeStep(sparse_program(CONFIGS["classifier"]), batch=2, device="cpu")
     x = torch.randn(5, 2, 20)

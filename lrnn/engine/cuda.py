@@ -2,11 +2,13 @@
 
 A network whose matrices are some hundred kilobytes takes a GPU less time per layer than a launch takes the
 CPU. Captured, all kernels of a step are one submission, and their inputs, outputs and states stay where
-they are. Sparse matrices are packed (lrnn.ops.packed_matvec); a matrix that packing would not make smaller
-than its dense form in half precision stays dense, in float32. The limit of a step is the weights' bytes
-over the GPU's read bandwidth or, for small networks, the number of kernels in the graph.
+they are. Sparse matrices are packed (lrnn.ops.packed_matvec); one that packing would not make smaller than
+its dense form in half precision stays dense, in float32. What lies between two products is fused to one
+kernel by torch.compile. The limit of a step is the weights' bytes over the GPU's read bandwidth or, for
+small networks, the number of kernels in the graph.
 
-Without a GPU the same code runs uncaptured, for tests.
+Without a GPU the same code runs uncaptured and unfused, for tests. Nothing here has run on a GPU yet:
+experiments/gpu_bench.py measures it.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ class DecodeStep:
         for name, tensor in value.items():
             self._state[name].copy_(tensor)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _run_nodes(self) -> None:
         values = {self.program.input: self._x}
         for node, call in self._calls:
@@ -111,16 +113,17 @@ class DecodeStep:
         self._y.copy_(values[self.program.output])
 
     def _capture(self) -> Callable[[], None]:
-        """Capture `_run_nodes` in a graph; returns what replays it."""
+        """Capture `_run_nodes` in a graph, what lies between two products fused; returns what replays it."""
+        run = torch.compile(self._run_nodes, fullgraph=True, dynamic=False)
         aside = torch.cuda.Stream(self._x.device)
         aside.wait_stream(torch.cuda.current_stream(self._x.device))
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UP):
-                self._run_nodes()
+                run()
         torch.cuda.current_stream(self._x.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._x.device), torch.cuda.graph(graph):
-            self._run_nodes()
+            run()
         self.reset()
         return graph.replay
 
@@ -132,7 +135,7 @@ class DecodeStep:
         if isinstance(node, op.Affine):
             return lambda x: torch.addcmul(w["shift"], w["scale"], x)
         if isinstance(node, op.Diagonal):
-            return _diagonal(torch.view_as_complex(w["a"]), self._state[node.name])
+            return _diagonal(w["a"], self._state[node.name])
         if isinstance(node, op.MeanPool):
             return _mean_pool(self._state[node.name])
         if type(node) not in STATELESS:
@@ -148,11 +151,17 @@ class DecodeStep:
 
 
 def _diagonal(a: Tensor, state: Tensor) -> Callable[[Tensor], Tensor]:
-    h = torch.view_as_complex(state.unflatten(-1, (-1, 2)))  # (batch, P), the state's own memory
+    """Written out in real numbers: Inductor fuses no complex ones."""
+    a_real, a_imaginary = a.unbind(-1)  # (P,)
 
     def call(x: Tensor) -> Tensor:
-        h.mul_(a).add_(torch.view_as_complex(x.unflatten(-1, (-1, 2))))
-        return state
+        real, imaginary = state.unflatten(-1, (-1, 2)).unbind(-1)  # (batch, P)
+        x_real, x_imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
+        h_real = a_real * real - a_imaginary * imaginary + x_real
+        h_imaginary = a_real * imaginary + a_imaginary * real + x_imaginary
+        h = torch.stack([h_real, h_imaginary], dim=-1).flatten(-2)
+        state.copy_(h)
+        return h
 
     return call
 
