@@ -120,22 +120,27 @@ def test_interpreted_reset_keeps_a_broken_sequence_from_its_neighbour(reverse, m
     assert_same(h_last, want_last)
 
 
-@pytest.mark.parametrize(("batch", "length", "blocks"), [(1, 1, 1), (1, 70, 1), (1, 65536, 2), (8, 16000, 2)])
-def test_chunks_cover_time_and_are_not_too_short(batch, length, blocks):
+@pytest.mark.parametrize(("programs", "length"), [(1, 1), (1, 70), (2, 65536), (16, 16000), (500, 4096)])
+def test_chunks_cover_time_and_are_not_too_short(programs, length):
     from lrnn.kernels.scan import gpu
 
-    steps = gpu.chunk_steps(batch, length, blocks, 132)
+    steps = gpu.chunk_steps(programs, length, 1056)
     chunks = -(-length // steps)
     assert chunks * steps >= length
-    assert chunks == 1 or (
-        steps >= 32 and steps % 8 == 0 and batch * blocks * chunks <= 16 * 132 + batch * blocks
-    )
+    assert (chunks > 1) == (length >= 64)
+    if chunks > 1:
+        assert steps >= 32
+        assert steps % 8 == 0
+        assert programs * (chunks - 1) <= 1056
 
 
 def test_many_sequences_are_not_chunked():
     from lrnn.kernels.scan import gpu
 
-    assert gpu.chunk_steps(1024, 4096, 2, 132) == 4096
+    assert gpu.chunk_steps(528, 4096, 1056) == 4096
+    many = make(0, (512, 128, 256), (F32, F32))
+    launcher = gpu._Launcher(many.a, many.b, many.reset, False)
+    assert (launcher.block, launcher.chunks) == (128, 1)
 
 
 @pytest.mark.skipif(INTERPRETING, reason="compiles")
@@ -188,7 +193,7 @@ def test_under_the_interpreter():
         text=True,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "39 passed" in run.stdout, run.stdout
+    assert "40 passed" in run.stdout, run.stdout
 
 
 @pytest.mark.gpu

@@ -28,7 +28,8 @@ from lrnn.kernels.scan import gpu_kernels as kernels
 from lrnn.kernels.scan.reference import accumulator
 from torch import Tensor
 
-_WARPS = 16  # of one program each, wanted per multiprocessor: 4 to 8 KiB of loads under way per warp
+_IN_FLIGHT = 3 * 2**14  # bytes of loads to be under way per multiprocessor: bandwidth times latency, and some
+_MOST_WARPS = 24  # per multiprocessor, with the registers that the kernels take
 _SHORTEST = 32  # steps of a chunk: below this the carries are no small part of the traffic
 _PROCESSORS = 132  # where there is no GPU, so that the interpreter cuts time as an H100 does
 _ROWS = {"summarise": 8, "forward": 8, "backward": 4}  # steps whose loads are under way together
@@ -81,18 +82,17 @@ def scan_backward(
     return grad_a.sum((0, 1)).to(a.dtype) if constant else grad_a, grad_b, grad_h0
 
 
-def chunk_steps(batch: int, length: int, blocks: int, processors: int) -> int:
-    """Steps of a chunk, a multiple of 8: `length` or more where cutting time is not needed or does not pay.
+def chunk_steps(programs: int, length: int, wanted: int) -> int:
+    """Steps of a chunk, a multiple of 8; `length` or more where cutting time is not needed or does not pay.
 
     Args:
-        batch: sequences.
-        length: their steps.
-        blocks: of channels; batch * blocks programs are there without cutting.
-        processors: multiprocessors of the GPU.
+        programs: that there are without cutting: sequences times blocks of channels. Half of what is wanted
+            is enough, since cutting costs traffic.
+        length: steps of a sequence.
+        wanted: programs that fill the GPU.
     """
-    wanted = _WARPS * processors
-    chunks = min(triton.cdiv(wanted, max(1, batch * blocks)), length // _SHORTEST)
-    if 2 * batch * blocks > wanted or chunks < 2:
+    chunks = min(triton.cdiv(wanted, max(1, programs)), length // _SHORTEST)
+    if 2 * programs >= wanted or chunks < 2:
         return max(length, 1)
     return triton.cdiv(triton.cdiv(length, chunks), 8) * 8
 
@@ -108,9 +108,10 @@ class _Launcher:
         self.processors = (
             torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else _PROCESSORS
         )
-        self.block = self._block(x.element_size())
+        step_bytes = x.element_size() + (a.element_size() if a.dim() == 3 else 0)  # of one channel
+        self.block = self._block(x.element_size(), step_bytes)
         self.blocks = triton.cdiv(self.width, self.block)
-        self.steps = chunk_steps(self.batch, self.length, self.blocks, self.processors)
+        self.steps = chunk_steps(self.batch * self.blocks, self.length, self._wanted(self.block, step_bytes))
         self.chunks = triton.cdiv(self.length, self.steps)
         self.constants = {
             "A_CONSTANT": a.dim() == 1,
@@ -122,13 +123,18 @@ class _Launcher:
             "BLOCK": self.block,
         }
 
-    def _block(self, size: int) -> int:
+    def _wanted(self, block: int, step_bytes: int) -> int:
+        """Programs that fill the GPU."""
+        under_way = _ROWS["forward"] * block * step_bytes
+        return self.processors * max(1, min(_MOST_WARPS, _IN_FLIGHT // under_way))
+
+    def _block(self, size: int, step_bytes: int) -> int:
         """Channels of a program, one warp: 16 bytes per lane unless that leaves too few programs."""
         block = min(128, 32 * max(1, 16 // size))
         while block > 32 and (
             self.width <= block // 2
             or self.batch * triton.cdiv(self.width, block) * max(1, self.length // _SHORTEST)
-            < _WARPS * self.processors
+            < self._wanted(block, step_bytes)
         ):
             block //= 2
         return block
