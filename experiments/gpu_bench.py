@@ -156,11 +156,13 @@ def table(result: dict) -> str:
     lines.append(f"{sum(r['ok'] for r in checked)} of {len(checked)} results right")
     lines += [f"copy: {r['TB/s']['cold']:.2f} TB/s" for r in result["copy"]["rows"]]
     lines.append(
-        f"{'product':>24} {'dense f16':>15} {'float16':>15} {'int8':>15} {'CSR':>15} {'2:4':>15}  x dense"
+        f"{'product':>24} {'dense f16':>15} {'float16':>15} {'int8':>15} {'CSR f32':>15} {'2:4':>15}  x dense"
     )
     for r in result["matvec"]["rows"]:
         name = f"{r['size']} batch {r['batch']} {100 * r['sparsity']:g} %"
-        cells = " ".join(f"{_us(r[k]):>15}" for k in ("dense float16", "float16", "int8", "CSR", "2:4"))
+        cells = " ".join(
+            f"{_us(r[k]):>15}" for k in ("dense float16", "float16", "int8", "CSR float32", "2:4")
+        )
         lines.append(f"{name:>24} {cells}  {r['float16']['x dense'].get('cold', float('nan')):.2f}")
     for name, at in result.get("crossovers", {}).get("cold", {}).items():
         lines.append(f"{name}: {'nowhere faster' if at is None else f'faster from {100 * at:g} % on'}")

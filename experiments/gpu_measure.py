@@ -131,7 +131,11 @@ def matvec(plan: Plan, clock: Clock | DryClock) -> Iterator[dict]:
             packed_of = {f: PackedWeight.from_dense(weight, f) for f in plan.formats}
             for b, x in x_of.items():
                 row = {"size": n, "batch": b, "sparsity": sparsity}
-                row |= {"dense float16": dense_of[b], "2:4": semi_of[b], "CSR": _csr(weight, x, clock)}
+                row |= {
+                    "dense float16": dense_of[b],
+                    "2:4": semi_of[b],
+                    "CSR float32": _csr(weight, x, clock),
+                }
                 for format, packed in packed_of.items():
                     times = clock(lambda x=x, packed=packed: gpu.packed_matvec(x, *packed[:4], None))
                     row[format] = {**times, "bytes": packed.nbytes, "TB/s": rate(packed.nbytes, times)}

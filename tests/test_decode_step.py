@@ -58,10 +58,10 @@ def check(config, format: str, batch: int, device: str = "cpu", frames: int = 6)
     decode = DecodeStep(program, batch, format, device)
     assert decode.packed
     assert "decoder" not in decode.packed
-    x = torch.randn(batch, frames, program.input_width)
+    x = torch.randn(batch, frames, program.input_width, requires_grad=True)
     y = torch.stack([decode.step(x[:, t]).cpu().clone() for t in range(frames)], dim=1)
     same = rounded(program, decode.packed)
-    for stream, found in zip(x.numpy(), y.numpy(), strict=True):
+    for stream, found in zip(x.detach().numpy(), y.numpy(), strict=True):
         np.testing.assert_allclose(found, run_numpy(same, stream), rtol=1e-4, atol=1e-5)
     return decode
 
@@ -77,11 +77,20 @@ def test_compiles_as_one_graph(config):
     """As it is before it is captured; with the backend that needs no compiler."""
     program = sparse_program(CONFIGS[config])
     plain, fused = (DecodeStep(program, batch=2, device="cpu") for _ in range(2))
-    fused._run = torch.compile(fused._run_nodes, fullgraph=True, dynamic=False, backend="aot_eager")
+    fused._run = fused._compiled("aot_eager")
+    fused.reset()
     for x in torch.randn(4, 2, program.input_width):
         torch.testing.assert_close(fused.step(x), plain.step(x))
     for name, value in plain.state.items():
         torch.testing.assert_close(fused.state[name], value)
+
+
+def test_any_number_of_them_compile():
+    """Dynamo gives up on a function after 8 recompilations unless it is told not to."""
+    program = sparse_program(replace(SMALL, n_layers=1))
+    assert torch._dynamo.config.recompile_limit < 10
+    for _ in range(10):
+        DecodeStep(program, device="cpu")._compiled("aot_eager")
 
 
 def test_reset_and_state():

@@ -25,6 +25,7 @@ from lrnn.program.program import Program, tensors
 from lrnn.program.torch_executor import STATELESS
 
 _WARM_UP = 3  # runs before capture: kernels are compiled, libraries take their workspaces
+_NO_LIMIT = 2**31
 
 
 class DecodeStep:
@@ -68,6 +69,7 @@ class DecodeStep:
         self.captured = device.type == "cuda"
         self._run = self._capture() if self.captured else self._run_nodes
 
+    @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
         """The next frame of every stream. NaN and infinity are passed on: finding them would mean waiting.
 
@@ -100,6 +102,7 @@ class DecodeStep:
         return {name: value.clone() for name, value in self._state.items()}
 
     @state.setter
+    @torch.no_grad()
     def state(self, value: dict[str, Tensor]) -> None:
         self.program.check_state({name: tuple(v.shape) for name, v in value.items()}, (len(self._x),))
         for name, tensor in value.items():
@@ -113,19 +116,28 @@ class DecodeStep:
         self._y.copy_(values[self.program.output])
 
     def _capture(self) -> Callable[[], None]:
-        """Capture `_run_nodes` in a graph, what lies between two products fused; returns what replays it."""
-        run = torch.compile(self._run_nodes, fullgraph=True, dynamic=False)
+        """Capture `_run_nodes`, compiled, in a graph; returns what replays it."""
         aside = torch.cuda.Stream(self._x.device)
         aside.wait_stream(torch.cuda.current_stream(self._x.device))
         with torch.cuda.stream(aside):
-            for _ in range(_WARM_UP):
-                run()
+            run = self._compiled()
         torch.cuda.current_stream(self._x.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._x.device), torch.cuda.graph(graph):
+        with torch.cuda.device(self._x.device), torch.cuda.graph(graph, stream=aside):
             run()
         self.reset()
         return graph.replay
+
+    def _compiled(self, backend: str = "inductor") -> Callable[[], None]:
+        """`_run_nodes` with what lies between two products fused, warmed up.
+
+        To Dynamo every instance is one more recompilation of the same function, of which it allows 8.
+        """
+        run = torch.compile(self._run_nodes, fullgraph=True, dynamic=False, backend=backend)
+        with torch._dynamo.config.patch(recompile_limit=_NO_LIMIT, accumulated_recompile_limit=_NO_LIMIT):
+            for _ in range(_WARM_UP):
+                run()
+        return run
 
     def _call_of(self, node: op.Node, format: str) -> Callable[..., Tensor]:
         """A function of the node's inputs, (batch, width) each, with its tensors on the device."""
