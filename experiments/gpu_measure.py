@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from gpu_clock import Clock, DryClock, Times, or_reason, rate
+from lrnn.kernels.scan import reference as scan_reference
+from lrnn.kernels.sparse_matvec import reference as matvec_reference
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lrnn
 from lrnn.engine.cuda import DecodeStep
-from lrnn.kernels.scan import reference as scan_reference
-from lrnn.kernels.sparse_matvec import reference as matvec_reference
 from lrnn.ops import PackedWeight
 from lrnn.program import nodes as op
 

@@ -13,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lrnn.kernels.sparse_matvec import reference
-from lrnn.ops import PackedWeight, packed_matvec
 from triton_offline import Offline
+
+from lrnn.ops import PackedWeight, packed_matvec
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 TRITON = tuple(int(n) for n in version("triton").split(".")[:2]) if find_spec("triton") else (0, 0)

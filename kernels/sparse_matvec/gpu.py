@@ -24,7 +24,6 @@ import triton.language as tl
 from lrnn.kernels.sparse_matvec.reference import GROUP, SEGMENT
 from torch import Tensor
 
-
 _WARPS = 8  # of one program each, wanted per multiprocessor before segments share a program
 _PROCESSORS = 132  # where there is no GPU, so that the interpreter cuts rows as on an H100
 

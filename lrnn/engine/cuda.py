@@ -25,7 +25,6 @@ from lrnn.program.program import Program, tensors
 from lrnn.program.torch_executor import STATELESS
 
 _WARM_UP = 3  # runs before capture: kernels are compiled, libraries take their workspaces
-_NO_LIMIT = 2**31
 
 
 class DecodeStep:
@@ -129,14 +128,10 @@ class DecodeStep:
         return graph.replay
 
     def _compiled(self, backend: str = "inductor") -> Callable[[], None]:
-        """`_run_nodes` with what lies between two products fused, warmed up.
-
-        To Dynamo every instance is one more recompilation of the same function, of which it allows 8.
-        """
+        """`_run_nodes` with what lies between two products fused, warmed up."""
         run = torch.compile(self._run_nodes, fullgraph=True, dynamic=False, backend=backend)
-        with torch._dynamo.config.patch(recompile_limit=_NO_LIMIT, accumulated_recompile_limit=_NO_LIMIT):
-            for _ in range(_WARM_UP):
-                run()
+        for _ in range(_WARM_UP):
+            run()
         return run
 
     def _call_of(self, node: op.Node, format: str) -> Callable[..., Tensor]:
