@@ -125,7 +125,7 @@ def markdown(result: dict) -> str:
         f"`{result['command']}`",
         "",
         f"Simulated in float, ranges from {CLIPS} training mixtures of {SECONDS:g} s (minmax).",
-        "SI-SNR and its improvement in dB; clips made worse; mean difference to float over the same clips in dB",
+        "SI-SNR and its improvement, dB; clips made worse; mean difference to float over the same clips, dB",
         "with its 95 % bootstrap interval. Diagonal maps have a scale for each entry either way; fp8 rounds",
         "weights only.",
         "",

@@ -7,7 +7,19 @@ import os
 import sys
 from importlib import import_module
 
-COMMANDS = ("demo", "denoise", "fit", "curves", "eval", "prune", "compile", "profile", "bench", "info")
+COMMANDS = (
+    "demo",
+    "denoise",
+    "fit",
+    "curves",
+    "eval",
+    "prune",
+    "quantize",
+    "compile",
+    "profile",
+    "bench",
+    "info",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+from lrnn.cli import quantize
+
 
 def add(commands) -> None:
     """Declare the command."""
@@ -13,6 +15,10 @@ def add(commands) -> None:
         "checkpoint", metavar="CKPT", help="a Lightning .ckpt of a denoiser, or a model's .safetensors"
     )
     parser.add_argument("-o", "--output", metavar="M", required=True, help="the program to write")
+    parser.add_argument(
+        "--fixed", action="store_true", help="in fixed point, as `lrnn quantize` makes it of CKPT"
+    )
+    quantize.add_options(parser.add_argument_group("with --fixed"))
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
@@ -25,6 +31,9 @@ def run(args) -> int:
 
     model, meta = load_checkpoint(args.checkpoint)
     program = lrnn.compile(model, meta)
+    if args.fixed:
+        args.model = args.checkpoint
+        program, _ = quantize.quantized(program, args)
     program.save(args.output)
     values = [tensor for node in program.nodes for tensor in tensors(node).values()]
     report = {

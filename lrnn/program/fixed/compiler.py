@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from lrnn.program import nodes as op
+from lrnn.program.dead import drop_dead_states
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.base import MOST_EXPONENT
 from lrnn.program.fixed.exponents import TABLE_BITS, Exponents
@@ -51,7 +52,7 @@ def compile_fixed(program: Program, ranges: Ranges, scheme: str | Scheme = "w8a1
     for last in program.nodes:
         if last.name == output and isinstance(last, op.LogSoftmax):
             output, meta["output"] = last.inputs[0], "logits"
-    nodes = _needed(fold_affine(program.nodes, output), output)
+    nodes = drop_dead_states(_needed(fold_affine(program.nodes, output), output), output)
     folded = Program(program.input, program.input_width, tuple(map(_float32, nodes)), output)
     try:
         return _Lowering(folded, ranges, scheme).run(meta)
