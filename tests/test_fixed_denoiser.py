@@ -48,6 +48,15 @@ def test_every_sum_is_proved_to_fit_32_bits(program):
             )
 
 
+def test_sums_of_24_bits_where_the_scheme_asks_for_them(denoiser, demo):
+    program = compile_fixed(denoiser.program, ranges_of(denoiser.program, demo), "loihi2")
+    for node in program.nodes:
+        if isinstance(node, fixed.Linear):
+            assert program.formats[node.inputs[0]].bits == 11
+            assert max(node.bounds(program.formats[node.inputs[0]])) < 1 << 23
+    trace(program, demo[:40])
+
+
 def test_the_demo_sounds_as_in_float(denoiser, program):
     (noisy, rate), (clean, _) = audio.read(DEMO_CLIP), audio.read(DEMO_CLEAN)
     import torch

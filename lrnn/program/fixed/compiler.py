@@ -17,7 +17,7 @@ from lrnn.program.fixed.base import MOST_EXPONENT
 from lrnn.program.fixed.exponents import TABLE_BITS, Exponents
 from lrnn.program.fixed.format import Format
 from lrnn.program.fixed.tables import make_table
-from lrnn.program.fixed.weights import decay_integers, map_integers
+from lrnn.program.fixed.weights import BIAS_BITS, decay_integers, map_integers
 from lrnn.program.fold import fold_affine
 from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, get_scheme
@@ -188,7 +188,9 @@ def _linear(to: _Lowering, node: op.Linear) -> None:
     elif _reads_a_state(to.program, node):
         bits = to.scheme.c_bits
     bias = np.zeros(len(node.weight), np.float32) if node.bias is None else node.bias
-    integers = map_integers(node.weight, bias, bits, to.scheme.weight_scale, x.exponent, made["exponent"])
+    room = min(BIAS_BITS, to.scheme.accumulator_bits - 1)  # for half of an accumulator
+    scale = to.scheme.weight_scale
+    integers = map_integers(node.weight, bias, bits, scale, x.exponent, made["exponent"], room)
     to.add(node.name, fixed.Linear(node.name, names, **integers.named("weight"), **made))
 
 

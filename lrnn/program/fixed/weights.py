@@ -30,12 +30,18 @@ class MapIntegers:
 
 
 def map_integers(
-    weight: np.ndarray, bias: np.ndarray, bits: int, scale: WeightScale, x_exponent: int, exponent: int
+    weight: np.ndarray,
+    bias: np.ndarray,
+    bits: int,
+    scale: WeightScale,
+    x_exponent: int,
+    exponent: int,
+    bias_bits: int = BIAS_BITS,
 ) -> MapIntegers:
     """Integers of a matrix (rows, cols), or of a diagonal map (rows,), and of its bias.
 
-    A row is as fine as its greatest weight allows, unless its bias would not fit 31 bits then, or its sums
-    would be finer than the value by more than 30 bits.
+    A row is as fine as its greatest weight allows, unless its bias would not fit `bias_bits` then, or its
+    sums would be finer than the value by more than 30 bits.
 
     Args:
         weight: (rows, cols) or (rows,).
@@ -44,13 +50,14 @@ def map_integers(
         scale: an exponent for each row, or one for all.
         x_exponent: of what the map reads.
         exponent: of the value that it makes.
+        bias_bits: at most 31.
     """
     _, exponents = quantize_weight(weight, bits, scale)
     exponents = np.broadcast_to(exponents, len(weight)).astype(np.int64)
     value = exponent - x_exponent  # a row with this exponent is not shifted at all
     empty = ~np.reshape(weight != 0, (len(weight), -1)).any(1)
     exponents = np.where(empty, value + MOST_SHIFT, exponents)
-    room = BIAS_BITS - 1 - np.frexp(np.abs(bias.astype(np.float64)))[1] - x_exponent
+    room = bias_bits - 1 - np.frexp(np.abs(bias.astype(np.float64)))[1] - x_exponent
     exponents = np.minimum(exponents, np.minimum(np.where(bias != 0, room, exponents), value + MOST_SHIFT))
     if scale == "tensor":
         exponents = np.full(len(weight), exponents.min(initial=127))
