@@ -144,6 +144,17 @@ def test_what_is_exported_is_on_its_grids(tmp_path):
     lrnn.SequenceModel.load(tmp_path / "out" / "model.safetensors")
 
 
+def test_weights_in_fp8_need_no_ranges(tmp_path):
+    keep = ModelCheckpoint(tmp_path, filename="last")
+    _, module = fit(tmp_path, QuantizationAware("fp8", clips=4), keep, max_epochs=1)
+    model, meta = load_checkpoint(tmp_path / "last.ckpt")
+    assert meta["quantization"] == {"scheme": QuantizationAware("fp8").scheme.to_json(), "ranges": None}
+    weight = module.model.decoder.weight.detach()
+    assert torch.equal(bake(model) or model.decoder.weight, weight)
+    steps = weight / weight.abs().amax(1, keepdim=True).log2().floor().exp2()
+    assert torch.equal(steps.to(torch.float8_e4m3fn).float(), steps)
+
+
 def test_refusals(tmp_path):
     with pytest.raises(ValueError, match="clips is 0"):
         QuantizationAware(clips=0)

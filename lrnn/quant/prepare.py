@@ -62,7 +62,7 @@ def prepare(model: nn.Module, scheme: str | Scheme = "w8a16", exclude: Sequence[
         if scheme.float_weights and target.role == "decay":
             continue
         unshare_class(target.owner)
-        # unsafe: the check for a right inverse would run the network's own arithmetic before it is whole.
+        # unsafe: of a B in half precision a float32 comes back, which the layer computes with anyway.
         parametrize.register_parametrization(
             target.owner, target.attribute, _quantizer(target, scheme, norms.get(target.norm)), unsafe=True
         )

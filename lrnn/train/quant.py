@@ -77,7 +77,7 @@ class QuantizationAware(L.Callback):
                 "callbacks has Prune beside QuantizationAware: prune first, then train quantised"
             )
         if self._module is not pl_module:
-            _keep_zeros(pl_module, self.exclude)
+            _keep_zeros(pl_module)
             prepare(pl_module, self.scheme, self.exclude)
             self._module, self._calibrated = pl_module, False
 
@@ -156,7 +156,7 @@ class QuantizationAware(L.Callback):
 
 
 @torch.no_grad()
-def _keep_zeros(module: nn.Module, exclude: Sequence[str]) -> None:
+def _keep_zeros(module: nn.Module) -> None:
     """Put masks on all weights; where there was none, zeros are pruned and the rest is not."""
     for weight in find_weights(module):
         for owner, attribute in weight.places:
