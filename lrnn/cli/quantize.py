@@ -144,7 +144,7 @@ def _features(program, args) -> Iterator:
 
 def _words(report: dict) -> str:
     return (
-        f"{report['program']}: {report['scheme']}, {report['nodes']} nodes, {report['nonzeros']:,} weights not "
-        f"zero ({report['rounded_to_zero']:,} rounded to zero), {report['bytes']:,} bytes; calibrated on "
+        f"{report['program']}: {report['scheme']}, {report['nodes']} nodes, {report['nonzeros']:,} weights "
+        f"not zero ({report['rounded_to_zero']:,} rounded to zero), {report['bytes']:,} bytes; calibrated on "
         f"{report['clips']} clips"
     )
