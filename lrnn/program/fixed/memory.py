@@ -23,8 +23,10 @@ class Diagonal(Rounded):
         h = saturate(h - (q >> s) + x)
         rest = q mod 2 ** s
 
-    so that nothing is rounded away: the state neither drifts nor sticks above the last bit, however slow. h
-    is `state_bits` wide; x is shifted to its exponent, as every value is. The node's value is h, shifted.
+    so that nothing is rounded away: a slow state neither drifts nor sticks above its last bit. h is off by at
+    most sqrt(2) (1 + |1 - lambda| / (1 - |lambda|)) last bits, and a pole that turns fast and decays slowly
+    may ring on at that level in silence. h is `state_bits` wide; x is shifted to its exponent, as every value
+    is. The node's value is h, shifted.
 
     Attributes:
         decay: (P, 2) re, im.
