@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -22,7 +21,6 @@ import lrnn
 from lrnn.engine import core as engine_core
 from lrnn.engine import native, native_engine, open_stream
 from lrnn.ops.libraries import core_library
-from lrnn.profile.bench import stream as stream_bench
 from lrnn.program import Program, nodes
 
 needs_core = pytest.mark.skipif(core_library()[0] is None, reason=f"no native engine: {core_library()[1]}")
@@ -565,35 +563,6 @@ def test_without_the_core(monkeypatch):
             one_node(nodes.Relu("y", ("x",)), 3).stream()
     finally:
         native.engine_core.cache_clear()
-
-
-@needs_core
-def test_bench_stream():
-    result = stream_bench.run(0.125, 0.9, 40, rounds=2, budget=0.1)
-    assert json.loads(json.dumps(result)) == result
-    assert result["density"] == pytest.approx(0.1, abs=0.02)
-    assert {"eager step", "native step", "native step, dense", "native run"} < set(
-        result["seconds_per_frame"]
-    )
-    for name, times in result["seconds_per_frame"].items():
-        assert 0 < times["minimum"] <= times["median"]
-        assert name in stream_bench.table(result)
-    with pytest.raises(ValueError, match="sparsity is 1"):
-        stream_bench.run(sparsity=1)
-
-
-@needs_core
-def test_bench_stream_of_a_file(tmp_path):
-    lrnn.compile(model()).save(tmp_path / "m.lrnn")
-    result = stream_bench.run(frames=3, model=str(tmp_path / "m.lrnn"), rounds=2, budget=0.1)
-    assert "model(x, state)" not in result["seconds_per_frame"]
-
-
-@needs_core
-def test_bench_refuses_wrong_outputs(monkeypatch):
-    monkeypatch.setattr(stream_bench.EagerStep, "__call__", lambda self, frame: frame * 0)
-    with pytest.raises(RuntimeError, match="eager step differs from the numpy executor"):
-        stream_bench.run(0.125, frames=3, rounds=2, budget=0.1)
 
 
 def test_unknown_engine():

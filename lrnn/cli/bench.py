@@ -81,6 +81,9 @@ def add(commands) -> None:
     stream.add_argument("--sparsity", type=float, default=0.9, help="fraction of zero weights (default 0.9)")
     stream.add_argument("--frames", type=int, default=2000, help="frames per timed round (default 2000)")
     stream.add_argument("--model", metavar="M", help="a program (.lrnn) in place of random weights")
+    stream.add_argument(
+        "--no-compile", action="store_true", help="leave out PyTorch's compilers, which take up to a minute"
+    )
     loading = kinds.add_parser("loading", help="mixing of training clips beside a training step")
     loading.add_argument(
         "--data",
@@ -160,8 +163,11 @@ def run_stream(args: argparse.Namespace) -> int:
     from lrnn.profile.bench import stream
 
     _check(args)
-    _say("measuring; about a minute")
-    return _print(args, stream, stream.run(args.k, args.sparsity, args.frames, args.model))
+    _say("measuring; a minute or two")
+    result = stream.run(
+        args.k, args.sparsity, args.frames, args.model, compilers=not args.no_compile, notify=_say
+    )
+    return _print(args, stream, result)
 
 
 def run_loading(args: argparse.Namespace) -> int:

@@ -19,44 +19,54 @@ from lrnn.program.program import Program
 
 
 class EagerStep:
-    """Runs a program's nodes as dense float32 torch functions; call it with a frame (input_width,)."""
+    """Runs a program's nodes as dense float32 torch functions.
 
-    def __init__(self, program: Program):
+    Args:
+        program: what to run.
+        shape: of a frame without its width: () for one stream, (streams,) for a batch of them.
+
+    Raises:
+        ValueError: the program holds a node with no form here.
+    """
+
+    def __init__(self, program: Program, shape: tuple[int, ...] = ()):
         places = {program.input: 0, **{node.name: i + 1 for i, node in enumerate(program.nodes)}}
         self._calls = []
         for node in program.nodes:
             if type(node) not in _FORMS:
                 raise ValueError(f"node {node.name!r} ({node.op}) has no eager form to compare with")
-            self._calls.append((_FORMS[type(node)](node), [places[name] for name in node.inputs]))
+            self._calls.append((_FORMS[type(node)](node, shape), [places[name] for name in node.inputs]))
         self._output = places[program.output]
 
     def __call__(self, frame: Tensor) -> Tensor:
-        """The output (output_width,) of the next frame."""
+        """The output (*shape, output_width) of the next frame (*shape, input_width)."""
         values = [frame]
         for call, inputs in self._calls:
             values.append(call(*[values[i] for i in inputs]))
         return values[self._output]
 
 
-def _linear(node: op.Linear) -> Callable[[Tensor], Tensor]:
+def _linear(node: op.Linear, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     weight = torch.tensor(node.weight)
-    if node.bias is None:
+    bias = None if node.bias is None else torch.tensor(node.bias)
+    if shape:
+        return lambda x: F.linear(x, weight, bias)
+    if bias is None:
         return partial(torch.mv, weight)
-    bias = torch.tensor(node.bias)
     return lambda x: torch.addmv(bias, weight, x)
 
 
-def _affine(node: op.Affine) -> Callable[[Tensor], Tensor]:
+def _affine(node: op.Affine, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     scale, shift = torch.tensor(node.scale), torch.tensor(node.shift)
     if not np.any(node.shift):
         return lambda x: scale * x
     return lambda x: torch.addcmul(shift, scale, x)
 
 
-def _diagonal(node: op.Diagonal) -> Callable[[Tensor], Tensor]:
+def _diagonal(node: op.Diagonal, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     a = torch.view_as_complex(torch.tensor(node.a))  # (P,)
-    pairs = torch.zeros(len(node.a), 2)  # the state
-    h, flat = torch.view_as_complex(pairs), pairs.view(-1)
+    pairs = torch.zeros(*shape, len(node.a), 2)  # the state
+    h, flat = torch.view_as_complex(pairs), pairs.view(*shape, -1)
 
     def step(x: Tensor) -> Tensor:
         h.mul_(a)
@@ -65,19 +75,19 @@ def _diagonal(node: op.Diagonal) -> Callable[[Tensor], Tensor]:
     return step
 
 
-def _layer_norm(node: op.LayerNorm) -> Callable[[Tensor], Tensor]:
+def _layer_norm(node: op.LayerNorm, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     scale, shift = torch.tensor(node.scale), torch.tensor(node.shift)
     return lambda x: F.layer_norm(x, scale.shape, scale, shift, node.eps)
 
 
-_FORMS: dict[type[op.Node], Callable[[op.Node], Callable[..., Tensor]]] = {
+_FORMS: dict[type[op.Node], Callable[[op.Node, tuple[int, ...]], Callable[..., Tensor]]] = {
     op.Linear: _linear,
     op.Affine: _affine,
     op.Diagonal: _diagonal,
     op.LayerNorm: _layer_norm,
-    op.Relu: lambda node: torch.relu,
-    op.Sigmoid: lambda node: torch.sigmoid,
-    op.Gelu: lambda node: partial(F.gelu, approximate="tanh"),
-    op.Add: lambda node: torch.add,
-    op.Product: lambda node: torch.mul,
+    op.Relu: lambda node, shape: torch.relu,
+    op.Sigmoid: lambda node, shape: torch.sigmoid,
+    op.Gelu: lambda node, shape: partial(F.gelu, approximate="tanh"),
+    op.Add: lambda node, shape: torch.add,
+    op.Product: lambda node, shape: torch.mul,
 }

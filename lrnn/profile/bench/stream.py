@@ -1,15 +1,21 @@
-"""`lrnn bench stream`: what one frame costs, PyTorch beside the native engine, dense and sparse, as ratios.
+"""`lrnn bench stream`: what a frame costs, the strongest dense runtimes beside the native engine, as ratios.
 
 Everything runs in one process, interleaved, on one pinned thread with one thread per library, in inference
 mode, after every row gave the numpy executor's outputs. What is timed:
 
 - `model(x, state)`: the SequenceModel called with T = 1 and the state carried over, as a user of PyTorch
   would; it discretises anew in every call.
-- `eager step`: the same network with baked weights as bare torch functions (lrnn.profile.bench.eager_step);
-  the baseline of the ratios. Its input is a ready tensor.
+- `eager step`: the same network with baked weights as bare torch functions (lrnn.profile.bench.eager_step).
+- `torch.compile`, `AOTInductor`: the same as one pure function through PyTorch's compilers
+  (lrnn.profile.bench.functional_step).
+- `ONNX Runtime`, `ONNX Runtime int8`: the same as an ONNX graph (lrnn.profile.bench.onnx_step).
 - `native step`: NativeStream.step, a numpy frame in and a fresh array out, called from Python; with all
   matrices dense, and with the formats the engine chooses.
-- `native run`: NativeStream.run on a chunk of frames, per frame: what the C++ itself costs.
+- `torch, a chunk`: PyTorch on many frames at once, per frame: the baseline of `native run`.
+- `native run`: NativeStream.run on a chunk of frames, per frame: dense frame by frame, and as it comes.
+
+The inputs of PyTorch's rows are ready tensors. Rows whose library or compiler is missing are left out, with
+the reason.
 """
 
 from __future__ import annotations
@@ -20,14 +26,23 @@ import numpy as np
 import torch
 
 from lrnn.engine.native import NativeEngine, NativeStream
-from lrnn.nn import SequenceModel, SequenceModelConfig
-from lrnn.profile.bench.eager_step import EagerStep
-from lrnn.profile.bench.timing import Timing, interleaved, torch_threads
-from lrnn.program import Program, compile, load, nodes
-from lrnn.prune import prune_once
+from lrnn.profile.bench import limits
+from lrnn.profile.bench import stream_rows as make
+from lrnn.profile.bench.timing import torch_threads
+from lrnn.program import Program, nodes
 
-_BLOCK = 32  # frames of one timed call of a step: the loop around it costs nothing then
-_BASELINE = "eager step"
+_EAGER, _COMPILED, _AHEAD = "eager step", "torch.compile", "AOTInductor"
+_CHUNK, _ONNX, _INT8 = "torch, a chunk", "ONNX Runtime", "ONNX Runtime int8"
+_SUBJECTS = ("native step", "native run")
+# What the subjects are held to: the fastest of these rows, as far as they are there.
+_BASELINES: dict[str, dict[str, tuple[str, ...]]] = {
+    "the better of eager and torch.compile": dict.fromkeys(_SUBJECTS, (_EAGER, _COMPILED)),
+    "AOTInductor": dict.fromkeys(_SUBJECTS, (_AHEAD,)),
+    "torch, a chunk": {"native run": (_CHUNK,)},
+    "ONNX Runtime, float32": dict.fromkeys(_SUBJECTS, (_ONNX,)),
+    "ONNX Runtime, the faster form": dict.fromkeys(_SUBJECTS, (_ONNX, _INT8)),
+    "our own engine, dense": {name: (f"{name}, dense",) for name in _SUBJECTS},
+}
 
 
 def run(
@@ -36,9 +51,11 @@ def run(
     frames: int = 2000,
     model: str | None = None,
     *,
+    compilers: bool = True,
     rounds: int = 60,
     budget: float = 40.0,
     seed: int = 0,
+    notify: Callable[[str], object] = lambda text: None,
 ) -> dict:
     """Measure and return the figures, ready for JSON.
 
@@ -47,143 +64,133 @@ def run(
         sparsity: fraction of zeros over all weights, shared out by ERK, on random weights.
         frames: frames of one `run`.
         model: a program's file, in place of k and sparsity; `model(x, state)` is then left out.
+        compilers: also PyTorch's, which take up to a minute.
         rounds: most timed rounds.
         budget: seconds after which no round starts.
         seed: of the weights and frames.
+        notify: is told what goes on.
 
     Raises:
         ValueError: an argument is out of range, or the program holds a node with no eager form.
         RuntimeError: the native engine is not built here, or a row's outputs are wrong.
     """
-    if k <= 0:
-        raise ValueError(f"k is {k}, expected > 0")
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity is {sparsity}, expected 0 <= sparsity < 1")
     if frames < 1:
         raise ValueError(f"frames is {frames}, expected at least 1")
-    network, program = (None, load(model)) if model else _random(k, sparsity, seed)
-    inputs = _inputs(program, max(frames, _BLOCK), seed)
+    name, network, program = make.subject(k, sparsity, model, seed)
+    inputs = make.frames_of(program, max(frames, make.BLOCK), seed)
     with torch_threads(1, pin=True), torch.inference_mode():
-        dense = NativeStream(program, NativeEngine(program, "dense"))
-        sparse = NativeStream(program)
-        subjects = _subjects(program, network, dense, sparse, inputs, frames)
-        _check(program, subjects, inputs)
-        times = interleaved(
-            {name: call for name, (call, _) in subjects.items()}, rounds=rounds, budget=budget, chunk=0.004
-        )
-    per_frame = {name: _scaled(timing, subjects[name][1]) for name, timing in times.items()}
+        rows = {} if network is None else {"model(x, state)": make.model_step(network, inputs)}
+        rows[_EAGER] = make.eager_step(program, inputs)
+        others, left_out = make.made(_others(program, inputs, compilers), notify)
+        rows |= others | _native(program, inputs, frames)
+        notify("measuring")
+        make.checked(rows, program.stream("numpy").run(inputs))
+        per_frame = make.timed(rows, rounds, budget)
+        limit = limits.measure()
+    sparse = NativeEngine.of(program)
+    bytes_held = {"dense": _bytes(NativeEngine(program, "dense")), "sparse": _bytes(sparse)}
     return {
         "bench": "stream",
-        "model": model or f"random, k={k:g}, sparsity {sparsity:g}",
-        "density": _density(program),
-        "isa": sparse.engine.isa,
+        "model": name,
+        "density": density(program),
+        "macs": macs(program),
+        "isa": sparse.isa,
         "torch": torch.__version__,
         "seconds_per_frame": per_frame,
-        "bytes": {"dense": sum(dense.engine.bytes().values()), "sparse": sum(sparse.engine.bytes().values())},
+        "left_out": left_out,
+        "bytes": bytes_held,
         "ratios": _ratios(per_frame),
+        "limits": limit,
     }
 
 
-def _random(k: float, sparsity: float, seed: int) -> tuple[SequenceModel, Program]:
-    """A network of the denoiser's shape with random weights, pruned by magnitude."""
-    config = SequenceModelConfig(d_in=257, d_out=257)
-    torch.manual_seed(seed)
-    network = SequenceModel(config if k == 1 else config.scaled(k)).eval()
-    if sparsity > 0:
-        prune_once(network, sparsity)
-    return network, compile(network)
+def _others(program: Program, inputs: np.ndarray, compilers: bool) -> dict[str, Callable[[], make.Row]]:
+    builders: dict[str, Callable[[], make.Row]] = {}
+    if compilers:
+        builders[_COMPILED] = lambda: make.compiled_step(program, inputs)
+        builders[_AHEAD] = lambda: make.ahead_of_time_step(program, inputs)
+    builders[_ONNX] = lambda: make.onnx_step(program, inputs)
+    builders[_INT8] = lambda: make.onnx_step(program, inputs, int8=True)
+    return builders
 
 
-def _inputs(program: Program, frames: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((frames, program.input_width)).astype(np.float32)
-
-
-def _subjects(
-    program: Program,
-    network: SequenceModel | None,
-    dense: NativeStream,
-    sparse: NativeStream,
-    inputs: np.ndarray,
-    frames: int,
-) -> dict[str, tuple[Callable[[], list], int]]:
-    """Functions that are timed, each with the number of frames it processes and whose outputs it returns."""
-    block, chunk = list(inputs[:_BLOCK]), inputs[:frames]
-    tensors = list(torch.tensor(inputs[:_BLOCK]))
-    eager = EagerStep(program)
-    subjects: dict[str, tuple[Callable[[], list], int]] = {}
-    if network is not None:
-        subjects["model(x, state)"] = _model_step(network, tensors), _BLOCK
-    subjects[_BASELINE] = lambda: [eager(frame) for frame in tensors], _BLOCK
-    subjects["native step, dense"] = lambda: [dense.step(frame) for frame in block], _BLOCK
-    subjects["native step"] = lambda: [sparse.step(frame) for frame in block], _BLOCK
-    subjects["native run, dense"] = lambda: dense.run(chunk), frames
-    subjects["native run"] = lambda: sparse.run(chunk), frames
-    return subjects
-
-
-def _model_step(network: SequenceModel, frames: list[torch.Tensor]) -> Callable[[], list]:
-    shaped = [frame[None, None] for frame in frames]  # (1, 1, d_in)
-    state = None
-
-    def block():
-        nonlocal state
-        out = []
-        for frame in shaped:
-            y, state = network(frame, state)
-            out.append(y[0, 0])
-        return out
-
-    return block
-
-
-def _check(program: Program, subjects: dict, inputs: np.ndarray) -> None:
-    """RuntimeError unless every subject, still at its first frame, gives what the numpy executor gives."""
-    expected = program.stream("numpy").run(inputs[:_BLOCK])
-    for name, (call, n) in subjects.items():
-        if name.startswith("native run"):
-            continue  # shares its stream with a step; tests hold the two equal
-        found = np.stack([np.asarray(y) for y in call()])[: len(expected)]
-        error = np.abs(found - expected[:n]).max() / np.abs(expected).max()
-        if not error < 1e-4:
-            raise RuntimeError(f"{name} differs from the numpy executor by {error:.1e} of its largest output")
-
-
-def _scaled(timing: Timing, frames: int) -> dict[str, float]:
-    return {"median": timing.median / frames, "minimum": timing.minimum / frames}
-
-
-def _density(program: Program) -> float:
-    weights = [node.weight for node in program.nodes if isinstance(node, nodes.Linear)]
-    return float(sum(np.count_nonzero(w) for w in weights) / sum(w.size for w in weights))
-
-
-def _ratios(times: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """How many times faster, by medians and by minima."""
-    pairs = {
-        "native step over eager step": (_BASELINE, "native step"),
-        "native step over native step, dense": ("native step, dense", "native step"),
-        "native run over native run, dense": ("native run, dense", "native run"),
-    }
+def _native(program: Program, inputs: np.ndarray, frames: int) -> dict[str, make.Row]:
+    chunk = inputs[:frames]
     return {
-        name: {which: times[slow][which] / times[fast][which] for which in ("median", "minimum")}
-        for name, (slow, fast) in pairs.items()
+        "native step, dense": make.native_step(make.dense_stream(program), inputs),
+        "native step": make.native_step(NativeStream(program), inputs),
+        _CHUNK: make.torch_chunk(program, chunk),
+        "native run, dense": make.native_run(make.dense_stream(program), chunk),
+        "native run": make.native_run(NativeStream(program), chunk),
     }
+
+
+def _bytes(engine: NativeEngine) -> int:
+    return sum(engine.bytes().values())
+
+
+def density(program: Program) -> float:
+    """Nonzeros of all matrices over their elements."""
+    count = macs(program)
+    return count["nonzero"] / count["all"]
+
+
+def macs(program: Program) -> dict[str, int]:
+    """Multiply-accumulates of the matrices for a frame: of all weights, and of the nonzero ones."""
+    weights = [node.weight for node in program.nodes if isinstance(node, nodes.Linear)]
+    return {"all": sum(w.size for w in weights), "nonzero": int(sum(np.count_nonzero(w) for w in weights))}
+
+
+def _ratios(times: dict[str, dict[str, float]]) -> dict[str, dict[str, dict]]:
+    """By baseline and subject: how many times faster, by medians and by minima, and than which row."""
+    ratios: dict[str, dict[str, dict]] = {}
+    for baseline, subjects in _BASELINES.items():
+        for subject, rows in subjects.items():
+            there = [row for row in rows if row in times]
+            if there:
+                best = min(there, key=lambda row: times[row]["median"])
+                found = {which: times[best][which] / times[subject][which] for which in ("median", "minimum")}
+                ratios.setdefault(baseline, {})[subject] = {**found, "row": best}
+    return ratios
 
 
 def table(result: dict) -> str:
     """The figures as a table for people."""
-    base = result["seconds_per_frame"][_BASELINE]
     held = {name: f"{size / 1024:.0f} KiB" for name, size in result["bytes"].items()}
     lines = [
         f"stream: {result['model']}; density {result['density']:.3f}; one pinned thread",
         f"torch {result['torch']}; native engine {result['isa']}, weights {held['dense']} dense, "
         f"{held['sparse']} as chosen",
-        f"{'':22}{'us per frame, median (min)':>28}{'times faster than ' + _BASELINE:>32}",
+        "",
+        f"{'us per frame':22}{'median':>10}{'minimum':>10}",
     ]
     for name, times in result["seconds_per_frame"].items():
-        us = f"{times['median'] * 1e6:.2f} ({times['minimum'] * 1e6:.2f})"
-        ratio = f"{base['median'] / times['median']:.2f} ({base['minimum'] / times['minimum']:.2f})"
-        lines.append(f"{name:22}{us:>28}{ratio:>32}")
-    for name, ratio in result["ratios"].items():
-        lines.append(f"{name}: {ratio['median']:.1f}x by medians, {ratio['minimum']:.1f}x by minima")
-    return "\n".join(lines)
+        lines.append(f"{name:22}{times['median'] * 1e6:>10.2f}{times['minimum'] * 1e6:>10.2f}")
+    lines += [f"{name}: left out ({reason})" for name, reason in result["left_out"].items()]
+    lines += ["", f"{'times faster than, by medians (minima)':40}" + "".join(f"{s:>18}" for s in _SUBJECTS)]
+    for baseline, subjects in result["ratios"].items():
+        cells = [_ratio(subjects.get(subject)) for subject in _SUBJECTS]
+        rows = {found["row"] for found in subjects.values()}
+        which = f"  {rows.pop()}" if len(rows) == 1 and rows != {baseline} else ""
+        lines.append(f"{baseline:40}" + "".join(f"{cell:>18}" for cell in cells) + which)
+    return "\n".join([*lines, "", _limits(result), limits.table(result["limits"])])
+
+
+def _ratio(found: dict | None) -> str:
+    return "" if found is None else f"{found['median']:.1f} ({found['minimum']:.1f})"
+
+
+def _limits(result: dict) -> str:
+    """How close steps come to reading their weights, and chunks to multiplying by them."""
+    rates, times = result["limits"], result["seconds_per_frame"]
+    read = result["bytes"]["sparse"] / rates["read L2"]
+    multiply = 2 * result["macs"]["nonzero"] / rates["multiply-add"]
+    dense = 2 * result["macs"]["all"] / rates["multiply-add"]
+    return (
+        f"reading the weights as chosen from L2 takes {read * 1e6:.2f} us, "
+        f"{read / times['native step']['median']:.2f} of native step; "
+        f"{result['macs']['nonzero']:,} multiply-adds at the peak rate take {multiply * 1e6:.2f} us, "
+        f"{multiply / times['native run']['median']:.2f} of native run; "
+        f"all {result['macs']['all']:,} take {dense * 1e6:.2f} us, "
+        f"{dense / times[_CHUNK]['median']:.2f} of {_CHUNK}"
+    )

@@ -1,0 +1,205 @@
+"""The streaming benchmark times only what gives the right outputs, and its figures hang together."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import lrnn
+from lrnn.ops.libraries import core_library
+from lrnn.profile.bench import stream, stream_rows
+from lrnn.profile.bench.eager_step import EagerStep
+from lrnn.profile.bench.functional_step import FunctionalStep, Stateful, ahead_of_time, compiled
+from lrnn.profile.bench.onnx_step import OnnxStep, model_of
+from lrnn.program import Program, nodes
+
+pytestmark = pytest.mark.skipif(core_library()[0] is None, reason="the native engine is not built here")
+needs_onnx = pytest.mark.skipif(
+    not (importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime")),
+    reason="onnx or onnxruntime is not installed",
+)
+
+
+def random(shape, seed):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def every_kind() -> Program:
+    """Each node that the baselines have a form of, with odd widths and a state that goes out."""
+    angles = random(7, 0)
+    a = 0.9 * np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
+    return Program(
+        "x",
+        5,
+        (
+            nodes.Linear("in", ("x",), random((14, 5), 1), random(14, 2)),
+            nodes.Diagonal("state", ("in",), a),
+            nodes.LayerNorm("norm", ("state",), random(14, 3), random(14, 4), 1e-5),
+            nodes.Relu("relu", ("norm",)),
+            nodes.Gelu("gelu", ("norm",)),
+            nodes.Sigmoid("sigmoid", ("norm",)),
+            nodes.Add("sum", ("relu", "gelu")),
+            nodes.Product("gate", ("sum", "sigmoid")),
+            nodes.Affine("shifted", ("gate",), random(14, 5), random(14, 6)),
+            nodes.Affine("scaled", ("shifted",), random(14, 7), np.zeros(14, np.float32)),
+            nodes.Linear("again", ("scaled",), random((14, 14), 8)),
+            nodes.Diagonal("y", ("again",), a[::-1].copy()),
+        ),
+        "y",
+    )
+
+
+def assert_steps(step, program, to_frame=torch.tensor, atol=2e-5):
+    frames = random((9, program.input_width), 9)
+    expected = program.stream("numpy").run(frames)
+    with torch.inference_mode():
+        found = np.stack([np.asarray(step(to_frame(frame))).copy() for frame in frames])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol * np.abs(expected).max())
+
+
+def test_the_functional_step_is_the_program():
+    module = FunctionalStep(every_kind())
+    assert_steps(Stateful(module, module.widths), every_kind())
+
+
+def test_a_batch_of_streams_is_its_streams():
+    program = every_kind()
+    module = FunctionalStep(program)
+    step = Stateful(module, module.widths, (3,))
+    frames = random((6, 3, 5), 10)
+    with torch.inference_mode():
+        found = np.stack([step(torch.tensor(frame)).numpy() for frame in frames])
+    for s in range(3):
+        expected = program.stream("numpy").run(frames[:, s])
+        np.testing.assert_allclose(found[:, s], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_the_program():
+    program = every_kind()
+    try:
+        with torch.inference_mode():
+            steps = [compiled(program), ahead_of_time(program)(())]
+            batch = ahead_of_time(program, batched=True)
+    except Exception as error:
+        pytest.skip(f"PyTorch compiles nothing here: {error}")
+    for step in steps:
+        assert_steps(step, program)
+    for streams in (2, 3, 17):
+        step = batch((streams,))
+        assert_steps(lambda x, step=step, n=streams: step(x.expand(n, -1).contiguous())[-1], program)
+
+
+@needs_onnx
+def test_the_onnx_step_is_the_program():
+    assert_steps(OnnxStep(every_kind()), every_kind(), to_frame=lambda frame: frame)
+
+
+@needs_onnx
+def test_a_frame_given_to_onnx_runtime_is_its_own():
+    step, frame = OnnxStep(every_kind()), random(5, 11)
+    first = step(frame)
+    kept = first.copy()
+    step(frame)
+    assert (first == kept).all()
+
+
+@needs_onnx
+def test_the_onnx_graph_in_8_bits():
+    program = every_kind()
+    step = OnnxStep(program, int8=True)
+    assert_steps(step, program, to_frame=lambda frame: frame, atol=0.1)
+    with pytest.raises(AssertionError):  # 8 bits it is
+        assert_steps(OnnxStep(program, int8=True), program, to_frame=lambda frame: frame)
+
+
+@pytest.mark.parametrize("form", [EagerStep, FunctionalStep, pytest.param(model_of, marks=needs_onnx)])
+def test_a_node_without_a_form_is_named(form):
+    program = Program("x", 4, (nodes.LogSoftmax("y", ("x",)),), "y")
+    with pytest.raises(ValueError, match=r"node 'y' \(log_softmax\) has no .* form to compare with"):
+        form(program)
+
+
+def quick(**options) -> dict:
+    return stream.run(**{"k": 0.125, "frames": 40, "compilers": False, "rounds": 2, "budget": 0.1} | options)
+
+
+def test_every_row_is_measured():
+    result = quick(sparsity=0.9)
+    assert json.loads(json.dumps(result)) == result
+    assert result["density"] == pytest.approx(0.1, abs=0.02)
+    rows = result["seconds_per_frame"]
+    expected = {"model(x, state)", "eager step", "native step", "native run", "torch, a chunk"}
+    assert expected | {"native step, dense", "native run, dense"} <= set(rows)
+    assert set(rows) | set(result["left_out"]) == set(rows) | {"ONNX Runtime", "ONNX Runtime int8"} - set(
+        rows
+    )
+    text = stream.table(result)
+    for name, times in rows.items():
+        assert 0 < times["minimum"] <= times["median"]
+        assert name in text
+    for baseline, subjects in result["ratios"].items():
+        assert baseline in text
+        for subject, ratio in subjects.items():
+            assert ratio["median"] == rows[ratio["row"]]["median"] / rows[subject]["median"]
+
+
+def test_ratios_are_to_the_fastest_row():
+    seconds = {"eager step": 8.0, "torch.compile": 6.0, "ONNX Runtime": 4.0, "ONNX Runtime int8": 5.0}
+    seconds |= {"native step": 2.0, "native step, dense": 3.0, "native run": 1.0, "native run, dense": 3.0}
+    times = {name: {"median": value, "minimum": value / 2} for name, value in seconds.items()}
+    found = {
+        name: {subject: (r["median"], r["row"]) for subject, r in subjects.items()}
+        for name, subjects in stream._ratios(times).items()
+    }
+    both = ("native step", "native run")
+    assert found == {
+        "the better of eager and torch.compile": dict(
+            zip(both, [(3.0, "torch.compile"), (6.0, "torch.compile")], strict=True)
+        ),
+        "ONNX Runtime, float32": dict(zip(both, [(2.0, "ONNX Runtime"), (4.0, "ONNX Runtime")], strict=True)),
+        "ONNX Runtime, the faster form": dict(
+            zip(both, [(2.0, "ONNX Runtime"), (4.0, "ONNX Runtime")], strict=True)
+        ),
+        "our own engine, dense": dict(
+            zip(both, [(1.5, "native step, dense"), (3.0, "native run, dense")], strict=True)
+        ),
+    }
+
+
+def test_of_a_file(tmp_path):
+    config = lrnn.SequenceModelConfig(d_in=9, d_out=7, d_model=8, d_state=8, n_layers=1, blocks=1)
+    lrnn.compile(lrnn.SequenceModel(config).eval()).save(tmp_path / "m.lrnn")
+    result = quick(model=str(tmp_path / "m.lrnn"), frames=3)
+    assert "model(x, state)" not in result["seconds_per_frame"]
+
+
+def test_rows_that_cannot_be_made_are_left_out_with_the_reason(monkeypatch):
+    def missing(*args, **options):
+        raise ImportError("ONNX Runtime needs onnx")
+
+    monkeypatch.setattr(stream_rows, "OnnxStep", missing)
+    result = quick()
+    assert result["left_out"]["ONNX Runtime"] == "ImportError: ONNX Runtime needs onnx"
+    assert "ONNX Runtime: left out (ImportError: ONNX Runtime needs onnx)" in stream.table(result)
+    assert "ONNX Runtime, float32" not in result["ratios"]
+
+
+@pytest.mark.parametrize("row", [EagerStep, lrnn.engine.native.NativeStream])
+def test_wrong_outputs_are_not_timed(monkeypatch, row):
+    method = "__call__" if row is EagerStep else "step"
+    monkeypatch.setattr(row, method, lambda self, frame: frame * 0)
+    with pytest.raises(RuntimeError, match=r"step.* differs from the numpy executor"):
+        quick(frames=3)
+
+
+def test_bad_arguments_are_named():
+    for options, text in (
+        ({"k": 0}, "k is 0"),
+        ({"sparsity": 1}, "sparsity is 1"),
+        ({"frames": 0}, "frames is 0"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            quick(**options)
