@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import lrnn
+from lrnn.cli import main
 from lrnn.ops.libraries import core_library
-from lrnn.profile.bench import stream, stream_rows
+from lrnn.profile import plot_bench
+from lrnn.profile.bench import chunks, report, stream, stream_rows, streams
 from lrnn.profile.bench.eager_step import EagerStep
 from lrnn.profile.bench.functional_step import FunctionalStep, Stateful, ahead_of_time, compiled
 from lrnn.profile.bench.onnx_step import OnnxStep, model_of
@@ -87,9 +89,9 @@ def test_compiled_steps_are_the_program():
         pytest.skip(f"PyTorch compiles nothing here: {error}")
     for step in steps:
         assert_steps(step, program)
-    for streams in (2, 3, 17):
-        step = batch((streams,))
-        assert_steps(lambda x, step=step, n=streams: step(x.expand(n, -1).contiguous())[-1], program)
+    for count in (2, 3, 17):
+        step = batch((count,))
+        assert_steps(lambda x, step=step, n=count: step(x.expand(n, -1).contiguous())[-1], program)
 
 
 @needs_onnx
@@ -193,6 +195,104 @@ def test_wrong_outputs_are_not_timed(monkeypatch, row):
     monkeypatch.setattr(row, method, lambda self, frame: frame * 0)
     with pytest.raises(RuntimeError, match=r"step.* differs from the numpy executor"):
         quick(frames=3)
+
+
+SHORT = {"k": 0.125, "rounds": 2, "budget": 0.1}
+
+
+def test_chunks_of_every_length_are_measured(tmp_path):
+    result = chunks.run([1, 5, chunks.OFFLINE], frames=70, **SHORT)
+    assert json.loads(json.dumps(result)) == result
+    assert [row["frames"] for row in result["chunks"]] == [1, 5, 70]
+    text = chunks.table(result)
+    for row in result["chunks"]:
+        assert row["name"] in text
+        seconds = row["seconds_per_frame"]
+        assert row["ratios"]["torch, a chunk"]["median"] == (
+            seconds["torch, a chunk"]["median"] / seconds["native run"]["median"]
+        )
+    plot_bench.plot(result, tmp_path / "p.svg")
+    assert "frames in a chunk" in (tmp_path / "p.svg").read_text()
+    assert "chunk 5: seconds_per_frame: native run" in report.timings(result)
+
+
+def test_streams_at_once_are_measured(tmp_path):
+    result = streams.run([1, 3], compilers=False, **SHORT)
+    assert json.loads(json.dumps(result)) == result
+    text = streams.table(result)
+    for row, count in zip(result["streams"], (1, 3), strict=True):
+        assert row["streams"] == count
+        assert row["name"] in text
+        assert set(row["seconds_per_frame"]) == {"native step", "native step, dense", "eager batch"}
+        for name, times in row["seconds_per_frame"].items():
+            assert row["real_time"][name] == 0.008 / times["median"]
+    plot_bench.plot(result, tmp_path / "p.svg")
+    assert "streams at once" in (tmp_path / "p.svg").read_text()
+
+
+@pytest.mark.parametrize("row", [EagerStep, lrnn.engine.native.NativeStream])
+def test_streams_that_share_a_state_are_not_timed(monkeypatch, row):
+    if row is EagerStep:
+        call = row.__call__
+        monkeypatch.setattr(row, "__call__", lambda self, frame: call(self, frame).flip(0))
+    else:
+        shared = {}
+        step = row.step
+        monkeypatch.setattr(row, "step", lambda self, x: step(shared.setdefault(self.engine, self), x))
+    with pytest.raises(RuntimeError, match="differs from the numpy executor"):
+        streams.run([3], compilers=False, **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1..offline", [1, 4, 16, 64, 256, "offline"]),
+        ("4..20", [4, 16, 20]),
+        ("3,offline,3", [3, "offline"]),
+        ("offline", ["offline"]),
+    ],
+)
+def test_chunk_lengths(text, found):
+    assert chunks.parse(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("1..32", [1, 2, 4, 8, 16, 32]), ("5", [5]), ("3..7", [3, 6, 7])]
+)
+def test_stream_counts(text, found):
+    assert streams.parse(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,,2", "0..4", "8..2", "..", "1..x", "-1", "1.5", "offline..4"])
+def test_counts_that_mean_nothing_are_refused(text):
+    with pytest.raises(ValueError, match=r"^chunk is .*, expected lengths"):
+        chunks.parse(text)
+    with pytest.raises(ValueError, match=r"^streams is .*, expected counts"):
+        streams.parse(text)
+
+
+def test_the_commands(monkeypatch, capsys):
+    called = []
+
+    def runs(module):
+        return lambda *values, **options: called.append((module, *values, options)) or {}
+
+    for module in (stream, chunks, streams):
+        monkeypatch.setattr(module, "run", runs(module))
+    assert main(["bench", "stream", "--json", "--no-compile", "--k", "0.5", "--frames", "9"]) == 0
+    assert main(["bench", "stream", "--json", "--streams", "1..4"]) == 0
+    assert main(["bench", "stream", "--json", "--chunk", "1..offline", "--frames", "9"]) == 0
+    for *_, options in called:
+        options.pop("notify")
+    network = {"k": 1.0, "sparsity": 0.9, "model": None}
+    assert called == [
+        (stream, network | {"k": 0.5, "frames": 9, "compilers": False}),
+        (streams, [1, 2, 4], network | {"compilers": True}),
+        (chunks, [1, 4, 16, 64, 256, "offline"], network | {"frames": 9}),
+    ]
+    assert all("machine" in json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert main(["bench", "stream", "--streams", "0"]) == 2
+    assert "streams is '0'" in capsys.readouterr().err
 
 
 def test_bad_arguments_are_named():

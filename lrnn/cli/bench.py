@@ -84,6 +84,17 @@ def add(commands) -> None:
     stream.add_argument(
         "--no-compile", action="store_true", help="leave out PyTorch's compilers, which take up to a minute"
     )
+    study = stream.add_mutually_exclusive_group()
+    study.add_argument(
+        "--streams",
+        metavar="1..32",
+        help="many streams in one process, in turn and as a batch: 1..32, or 1,8,32",
+    )
+    study.add_argument(
+        "--chunk",
+        metavar="1..offline",
+        help="by the length of a chunk: 1..offline, or 1,16,offline, which is --frames at once",
+    )
     loading = kinds.add_parser("loading", help="mixing of training clips beside a training step")
     loading.add_argument(
         "--data",
@@ -159,14 +170,17 @@ def run_scan(args: argparse.Namespace) -> int:
 
 
 def run_stream(args: argparse.Namespace) -> int:
-    """The streaming benchmark."""
-    from lrnn.profile.bench import stream
+    """The streaming benchmark, or one of its two studies."""
+    from lrnn.profile.bench import chunks, stream, streams
 
     _check(args)
-    _say("measuring; a minute or two")
-    result = stream.run(
-        args.k, args.sparsity, args.frames, args.model, compilers=not args.no_compile, notify=_say
-    )
+    network = {"k": args.k, "sparsity": args.sparsity, "model": args.model, "notify": _say}
+    if args.streams:
+        result = streams.run(streams.parse(args.streams), compilers=not args.no_compile, **network)
+        return _print(args, streams, result)
+    if args.chunk:
+        return _print(args, chunks, chunks.run(chunks.parse(args.chunk), frames=args.frames, **network))
+    result = stream.run(frames=args.frames, compilers=not args.no_compile, **network)
     return _print(args, stream, result)
 
 

@@ -7,13 +7,14 @@ import os
 from lrnn.profile.bench.matvec_sweep import crossover_text
 from lrnn.profile.bench.report import timings
 from lrnn.profile.plot import pyplot, save
+from lrnn.profile.plot_stream import plot_stream
 
 _BLUES = ("#9dc3e6", "#5b9bd5", "#2e75b6", "#1b4f8a", "#0b2545")
 _COLOURS = {"float32": "#1b4f8a", "bfloat16": "#3d9a5f", "w8a16": "#c8511b", "w8a8": "#e0a030"}
 
 
 def plot(result: dict, path: str | os.PathLike) -> None:
-    """Draw what a benchmark measured: speed-ups where sparsity was varied, else every row's time.
+    """Draw what a benchmark measured: curves where something was varied, else every row's time.
 
     Args:
         result: of any benchmark.
@@ -21,6 +22,8 @@ def plot(result: dict, path: str | os.PathLike) -> None:
     """
     if "sweep" in result:
         plot_speedup(result, path)
+    elif "streams" in result or "chunks" in result:
+        plot_stream(result, path)
     else:
         plot_times(result, path)
 
