@@ -134,6 +134,8 @@ def test_every_row_is_measured():
     assert result["density"] == pytest.approx(0.1, abs=0.02)
     rows = result["seconds_per_frame"]
     expected = {"model(x, state)", "eager step", "native step", "native run", "torch, a chunk"}
+    assert rows.keys() == result["errors"].keys()
+    assert max(error for name, error in result["errors"].items() if "int8" not in name) < 1e-4
     assert expected | {"native step, dense", "native run, dense"} <= set(rows)
     assert set(rows) | set(result["left_out"]) == set(rows) | {"ONNX Runtime", "ONNX Runtime int8"} - set(
         rows
