@@ -29,7 +29,7 @@ bench: $(BIN)/.built
 	$(BIN)/lrnn bench spmm --train
 	$(BIN)/lrnn bench scan
 	$(BIN)/lrnn bench stream
-	$(BIN)/lrnn bench stream --model lrnn/models/denoiser.lrnn
+	$(BIN)/lrnn bench stream --model lrnn/models/denoiser-float.lrnn
 
 # The tests of kernels and engine under AddressSanitizer and UndefinedBehaviorSanitizer (GCC), which end the process with a report (that
 # pytest must not capture) at the first access out of bounds and at undefined behaviour. The libraries are built into build/sanitize

@@ -23,7 +23,7 @@ from lrnn.data.evaluate import scores
 from lrnn.data.ndns import NdnsFolder, find_validation
 from lrnn.data.summary import summary
 from lrnn.files import written_whole
-from lrnn.models import DENOISER
+from lrnn.models import DENOISER_FLOAT
 from lrnn.program.rounded import rounded
 from lrnn.program.torch_executor import TorchExecutor
 from lrnn.quant import dequantize, get_scheme, quantize_weight
@@ -35,7 +35,9 @@ CLIPS, SECONDS = 64, 4.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default=DENOISER, metavar="M.lrnn", help="a denoiser in float")
+    parser.add_argument(
+        "model", nargs="?", default=DENOISER_FLOAT, metavar="M.lrnn", help="a denoiser in float"
+    )
     parser.add_argument("--data", required=True, metavar="DIR", help="training sources and a validation set")
     parser.add_argument("-o", "--out", required=True, metavar="PREFIX", help="of the .md and .json files")
     args = parser.parse_args()

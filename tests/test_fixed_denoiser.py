@@ -12,15 +12,16 @@ import lrnn
 from lrnn.data import audio
 from lrnn.data.denoiser import Denoiser
 from lrnn.data.metrics import si_snr
-from lrnn.models import DEMO_CLEAN, DEMO_CLIP, DENOISER
+from lrnn.models import DEMO_CLEAN, DEMO_CLIP, DENOISER, DENOISER_FLOAT
 from lrnn.program import Program, compile_fixed
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.program import tensors
+from lrnn.quant import quantize_weight
 
 
 @pytest.fixture(scope="module")
 def denoiser() -> Denoiser:
-    return Denoiser.load()
+    return Denoiser.load(DENOISER_FLOAT)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,18 @@ def demo(denoiser) -> np.ndarray:
 @pytest.fixture(scope="module")
 def program(denoiser, demo) -> Program:
     return compile_fixed(denoiser.program, ranges_of(denoiser.program, demo))
+
+
+def test_what_ships_is_this_network_in_fixed_point(denoiser):
+    """The same matrices, rounded; W8A16."""
+    shipped = lrnn.load(DENOISER)
+    assert shipped.meta["scheme"]["name"] == "w8a16"
+    floats = {node.name: node for node in denoiser.program.nodes if node.op == "linear"}
+    matrices = [node for node in shipped.nodes if isinstance(node, fixed.Linear)]
+    assert len(matrices) == len(floats)
+    for node in matrices:
+        expected, _ = quantize_weight(floats[node.name].weight, 8, "row")
+        assert np.mean(expected == node.weight) > 0.999  # a folded norm may be scaled on the way
 
 
 def test_every_executor_makes_the_same_integers(program, demo):
@@ -73,7 +86,7 @@ def test_the_file_is_small(program, tmp_path):
     packed = sum(w.size / 8 + (w != 0).sum() for w in matrices)
     size = os.path.getsize(tmp_path / "m.lrnn")
     assert size < packed + 50_000
-    assert size < 0.55 * os.path.getsize(DENOISER)
+    assert size < 0.55 * os.path.getsize(DENOISER_FLOAT)
     loaded = lrnn.load(tmp_path / "m.lrnn")
     for node, other in zip(loaded.nodes, program.nodes, strict=True):
         assert all(np.array_equal(v, tensors(other)[k]) for k, v in tensors(node).items())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lrnn
-from lrnn.models import DENOISER
+from lrnn.models import DENOISER_FLOAT
 from lrnn.program.calibrate import calibrate
 from lrnn.program.rounded import rounded
 from lrnn.program.torch_executor import TorchExecutor
@@ -110,7 +110,7 @@ def losses(weight: np.ndarray, x: np.ndarray, bits: int, scale: str) -> tuple[fl
 
 def test_a_row_scale_saves_the_slow_states_of_the_shipped_denoiser():
     """The paper's 8 bits per tensor against 8 bits per row, on B_bar: rows scale with their time step."""
-    program = lrnn.load(DENOISER)
+    program = lrnn.load(DENOISER_FLOAT)
     rng = np.random.default_rng(0)
     x = np.maximum(rng.standard_normal((1000, 192)), 0)
     for i in range(3):

@@ -9,16 +9,18 @@ import pytest
 import lrnn
 from lrnn.cli import main
 from lrnn.data import audio
-from lrnn.models import DEMO_CLEAN, DEMO_CLIP, DENOISER, DENOISER_CARD
+from lrnn.models import DEMO_CLEAN, DEMO_CLIP, DENOISER, DENOISER_CARD, DENOISER_FLOAT
 
 
 def test_the_denoiser_is_small_and_sparse():
-    assert DENOISER.stat().st_size < 500_000
-    program = lrnn.load(DENOISER)
-    weights = [n.weight for n in program.nodes if n.op == "linear"]
-    density = sum(np.count_nonzero(w) for w in weights) / sum(w.size for w in weights)
-    assert 0.09 < density < 0.101
-    assert program.widths["blocks.0.ssm.state"] == 256  # k = 1
+    """In both forms; k = 1 has 504,192 weights in matrices, and 256 numbers in a state, of which 86 move."""
+    assert DENOISER.stat().st_size < 125_000
+    assert DENOISER_FLOAT.stat().st_size < 260_000
+    for path, op in ((DENOISER, "fixed_linear"), (DENOISER_FLOAT, "linear")):
+        program = lrnn.load(path)
+        nonzero = sum(np.count_nonzero(n.weight) for n in program.nodes if n.op == op)
+        assert 0.09 < nonzero / 504_192 < 0.101
+        assert program.widths["blocks.0.ssm.state"] == 86
 
 
 def test_the_card_tells_how_it_was_made():
@@ -35,12 +37,13 @@ def test_the_clip_is_clean_plus_noise():
     assert noisy.shape[1] == 1
 
 
+@pytest.mark.parametrize("path", [DENOISER, DENOISER_FLOAT], ids=["fixed", "float"])
 @pytest.mark.parametrize("engine", ["native", "torch"])
-def test_engines_agree_on_the_trained_network(engine):
-    """In steps and chunks of any size, on the frames of the demo's clip."""
+def test_engines_agree_on_the_trained_network(engine, path):
+    """In steps and chunks of any size, on the frames of the demo's clip; to the bit in fixed point."""
     if engine == "native" and not lrnn.backends()["engine"].startswith("live"):
         pytest.skip(lrnn.backends()["engine"])
-    denoiser = lrnn.Denoiser.load()
+    denoiser = lrnn.Denoiser.load(path)
     frames = denoiser.features(*audio.read(DEMO_CLIP))[:300]
     expected = denoiser.program.stream("numpy").run(frames)
     stream = denoiser.program.stream(engine)
@@ -48,7 +51,8 @@ def test_engines_agree_on_the_trained_network(engine):
     stream.reset()
     pieces = [stream.run(frames[:7]), *(stream.step(f)[None] for f in frames[7:20]), stream.run(frames[20:])]
     for found in (whole, np.concatenate(pieces)):
-        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+        error = np.abs(found - expected).max()
+        assert error == 0 if denoiser.program.is_fixed else error <= 1e-5 * np.abs(expected).max()
 
 
 def test_speech_keeps_its_level():
@@ -63,6 +67,8 @@ def test_the_demo_denoises_and_writes(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["si_snr"] > found["noisy_si_snr"] + 3
+    assert found["float_si_snr"] - found["si_snr"] < 0.1
+    assert found["bytes"] < found["float_bytes"] / 2
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "demo-noisy.wav",
         "demo-denoised.wav",
@@ -75,7 +81,7 @@ def test_the_demo_denoises_and_writes(tmp_path, capsys):
 def test_the_demo_tells_what_it_did(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("SI-SNR", "dense in PyTorch", "real time", "Next:"))
+    assert all(word in text for word in ("SI-SNR", "dense in PyTorch", "fixed point", "real time", "Next:"))
 
 
 @pytest.mark.data

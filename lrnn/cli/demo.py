@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -30,9 +31,9 @@ def run(args) -> int:
     from lrnn.data import audio
     from lrnn.data.denoiser import Denoiser
     from lrnn.engine import default_engine
-    from lrnn.models import DEMO_CLEAN, DEMO_CLIP
+    from lrnn.models import DEMO_CLEAN, DEMO_CLIP, DENOISER, DENOISER_FLOAT
 
-    denoiser = Denoiser.load()
+    denoiser, in_float = Denoiser.load(), Denoiser.load(DENOISER_FLOAT)
     noisy = audio.read_mono(DEMO_CLIP, denoiser.sample_rate)
     clean = audio.read_mono(DEMO_CLEAN, denoiser.sample_rate)
     engine = default_engine()
@@ -42,13 +43,17 @@ def run(args) -> int:
         "seconds": len(noisy) / denoiser.sample_rate,
         "noisy_si_snr": _si_snr(noisy, clean),
         "si_snr": _si_snr(denoised, clean),
+        "float_si_snr": _si_snr(_stream(in_float, noisy, engine)[0], clean),
         "microseconds_per_hop": 1e6 * float(np.median(seconds)),
         "network_microseconds": 1e6 * _network_time(denoiser, noisy, engine),
-        "dense_pytorch_microseconds": 1e6 * _dense_pytorch_time(denoiser, noisy),
+        "float_microseconds": 1e6 * _network_time(in_float, noisy, engine),
+        "dense_pytorch_microseconds": 1e6 * _dense_pytorch_time(in_float, noisy),
+        "bytes": os.path.getsize(DENOISER),
+        "float_bytes": os.path.getsize(DENOISER_FLOAT),
         "hop_microseconds": 1e6 * denoiser.stft.hop / denoiser.sample_rate,
         "files": _write(Path(args.out), denoiser.sample_rate, noisy, denoised, clean),
     }
-    print(json.dumps(found) if args.json else _words(found, denoiser))
+    print(json.dumps(found) if args.json else _words(found, denoiser, in_float))
     return 0
 
 
@@ -125,26 +130,33 @@ def _command() -> str:
     return str(called)
 
 
-def _words(found: dict, denoiser) -> str:
+def _words(found: dict, denoiser, in_float) -> str:
     from lrnn.profile.count import count
 
-    costs = count(denoiser.program)
+    costs = count(in_float.program)
     parameters, nonzero = sum(c.parameters for c in costs), sum(c.nonzero for c in costs)
     dense, sparse = sum(c.macs for c in costs), sum(c.macs_weights for c in costs)
-    hop, network = found["microseconds_per_hop"], found["network_microseconds"]
-    torch_us, budget = found["dense_pytorch_microseconds"], found["hop_microseconds"]
-    before, after, seconds = found["noisy_si_snr"], found["si_snr"], found["seconds"]
+    hop, budget = found["microseconds_per_hop"], found["hop_microseconds"]
+    network, floats = found["network_microseconds"], found["float_microseconds"]
+    torch_us = found["dense_pytorch_microseconds"]
+    seconds, engine = found["seconds"], found["engine"]
+    before, after, after_floats = found["noisy_si_snr"], found["si_snr"], found["float_si_snr"]
     lrnn = _command()
-    picture = "" if found["files"][-1].endswith(".png") else "\n  (no picture: pip install matplotlib)"
+    no_picture = "\n  (no picture: pip install matplotlib)"
+    picture = "" if found["files"][-1].endswith(".png") else no_picture
     return f"""\
-A sparse S5 network: {nonzero:,} of {parameters:,} weights, {sparse:,} of {dense:,} MACs a frame.
-{seconds:.1f} s of synthetic speech in noise, {budget / 1000:.0f} ms a frame, engine {found["engine"]}:
+A sparse S5 network: {nonzero:,} of {parameters:,} weights, {sparse:,} of {dense:,} MACs a frame,
+in fixed point (8-bit weights, 16-bit activations; {found["bytes"] / 1000:.0f} kB) and in float32 \
+({found["float_bytes"] / 1000:.0f} kB).
+{seconds:.1f} s of synthetic speech in noise, {budget / 1000:.0f} ms a frame, engine {engine}:
 
-  SI-SNR                       {before:6.1f} dB -> {after:.1f} dB   ({after - before:+.1f} dB)
-  network, one frame           {network:6.1f} us
-  dense in PyTorch, one frame  {torch_us:6.1f} us   ({torch_us / network:.0f}x)
-  whole denoiser, one hop      {hop:6.1f} us   ({budget / hop:.0f}x faster than real time)
-  delay of the sound           {1000 * denoiser.stft.latency / denoiser.sample_rate:6.1f} ms
+                               fixed point               float32
+  SI-SNR, {before:.1f} dB before     {after:8.1f} dB ({after - before:+.1f})  \
+{after_floats:10.1f} dB ({after_floats - before:+.1f})
+  network, one frame          {network:8.1f} us         {floats:10.1f} us
+  dense in PyTorch                                {torch_us:10.1f} us   ({torch_us / network:.0f}x)
+  whole denoiser, one hop     {hop:8.1f} us   ({budget / hop:.0f}x faster than real time)
+  delay of the sound          {1000 * denoiser.stft.latency / denoiser.sample_rate:8.1f} ms
 
 Listen:  {"  ".join(found["files"])}{picture}
 

@@ -15,7 +15,7 @@ from lrnn.program.program import Program
 __all__ = ["FORMATS", "NativeEngine", "NativeStream"]
 
 _TILE = 64  # frames that an engine of tiles takes at a time
-_WORTH_A_TILE = 16  # a tile takes the time of 15 to 20 single steps
+_WORTH_A_TILE = 21  # a tile takes the time of about 20 single steps (`lrnn bench stream --chunk`)
 _FLOAT32 = np.dtype(np.float32)
 _NOT_FINITE = -3
 
@@ -53,7 +53,7 @@ class NativeStream(Stream):
     Args:
         program: what to run.
         engine: the packed weights, to share or to choose their format; None is `NativeEngine.of(program)`
-            and, from the first chunk of 16 frames or more, also the program's engine of tiles.
+            and, from the first chunk of 21 frames or more, also the program's engine of tiles.
     """
 
     def __init__(self, program: Program, engine: NativeEngine | None = None):

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 HERE = Path(__file__).parent
-DENOISER = HERE / "denoiser.lrnn"
+DENOISER = HERE / "denoiser.lrnn"  # in fixed point, W8A16
+DENOISER_FLOAT = HERE / "denoiser-float.lrnn"  # what it was made of
 DENOISER_CARD = HERE / "denoiser.md"
 DEMO_CLIP = HERE / "demo-noisy.flac"
 DEMO_CLEAN = HERE / "demo-clean.flac"

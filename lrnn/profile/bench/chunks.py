@@ -1,6 +1,6 @@
 """`lrnn bench stream --chunk`: what a frame costs by the length of the chunk it comes in.
 
-One pinned thread; the native engine (NativeStream.run: frame by frame below 16 frames, then in tiles of 64),
+One pinned thread; the native engine (NativeStream.run: frame by frame below 21 frames, then in tiles of 64),
 the same with dense matrices, which stays frame by frame, and PyTorch on the whole chunk, dense.
 """
 

@@ -14,6 +14,8 @@ mode, after every row gave the numpy executor's outputs. What is timed:
 - `torch, a chunk`, `torch, chunks of 256`: PyTorch on many frames at once, per frame: all of them, or as many
   as its values stay in the cache for. The baseline of `native run`.
 - `native run`: NativeStream.run on a chunk of frames, per frame: dense frame by frame, and as it comes.
+- `W8A16 step`, `W8A16 run`: as native step and run, of the network in fixed point; its chunks go frame by
+  frame. These rows gave every bit of what the numpy executor gives for that program.
 
 The inputs of PyTorch's rows are ready tensors. Rows whose library or compiler is missing are left out, with
 the reason.
@@ -22,6 +24,7 @@ the reason.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,15 +38,17 @@ from lrnn.program import Program, nodes
 _EAGER, _COMPILED, _AHEAD = "eager step", "torch.compile", "AOTInductor"
 _CHUNK, _PIECES = "torch, a chunk", "torch, chunks of 256"
 _ONNX, _INT8 = "ONNX Runtime", "ONNX Runtime int8"
-_SUBJECTS = ("native step", "native run")
+_STEPS, _RUNS = ("native step", "W8A16 step"), ("native run", "W8A16 run")
+_SUBJECTS = (*_STEPS, *_RUNS)
 # What the subjects are held to: the fastest of these rows, as far as they are there.
 _BASELINES: dict[str, dict[str, tuple[str, ...]]] = {
     "the better of eager and torch.compile": dict.fromkeys(_SUBJECTS, (_EAGER, _COMPILED)),
     "AOTInductor": dict.fromkeys(_SUBJECTS, (_AHEAD,)),
-    "torch, a chunk": {"native run": (_CHUNK, _PIECES)},
+    "torch, a chunk": dict.fromkeys(_RUNS, (_CHUNK, _PIECES)),
     "ONNX Runtime, float32": dict.fromkeys(_SUBJECTS, (_ONNX,)),
     "ONNX Runtime, the faster form": dict.fromkeys(_SUBJECTS, (_ONNX, _INT8)),
     "our own engine, dense": {name: (f"{name}, dense",) for name in _SUBJECTS},
+    "our own engine in float32": {"W8A16 step": ("native step",), "W8A16 run": ("native run",)},
 }
 
 
@@ -87,10 +92,18 @@ def run(
         rows |= others | _native(program, inputs, frames)
         notify("measuring")
         errors = make.checked(rows, program.stream("numpy").run(inputs))
+        fixed = make.in_fixed_point(program, inputs)
+        integers = _integers(fixed, inputs, frames)
+        errors |= make.checked(integers, fixed.stream("numpy").run(inputs))
+        rows |= integers
         per_frame = make.timed(rows, rounds, budget)
         limit = limits.measure()
     sparse = NativeEngine.of(program)
-    bytes_held = {"dense": _bytes(NativeEngine(program, "dense")), "sparse": _bytes(sparse)}
+    bytes_held = {
+        "dense": _bytes(NativeEngine(program, "dense")),
+        "sparse": _bytes(sparse),
+        "W8A16": _bytes(NativeEngine.of(fixed)),
+    }
     return {
         "bench": "stream",
         "model": name,
@@ -129,6 +142,17 @@ def _native(program: Program, inputs: np.ndarray, frames: int) -> dict[str, make
     }
 
 
+def _integers(fixed: Program, inputs: np.ndarray, frames: int) -> dict[str, make.Row]:
+    chunk = inputs[:frames]
+    rows = {
+        "W8A16 step, dense": make.native_step(make.dense_stream(fixed), inputs),
+        "W8A16 step": make.native_step(NativeStream(fixed), inputs),
+        "W8A16 run, dense": make.native_run(make.dense_stream(fixed), chunk),
+        "W8A16 run": make.native_run(NativeStream(fixed), chunk),
+    }
+    return {name: replace(row, error=0.0) for name, row in rows.items()}
+
+
 def _bytes(engine: NativeEngine) -> int:
     return sum(engine.bytes().values())
 
@@ -151,7 +175,7 @@ def _ratios(times: dict[str, dict[str, float]]) -> dict[str, dict[str, dict]]:
     for baseline, subjects in _BASELINES.items():
         for subject, rows in subjects.items():
             there = [row for row in rows if row in times]
-            if there:
+            if there and subject in times:
                 best = min(there, key=lambda row: times[row]["median"])
                 found = {which: times[best][which] / times[subject][which] for which in ("median", "minimum")}
                 ratios.setdefault(baseline, {})[subject] = {**found, "row": best}
@@ -164,7 +188,7 @@ def table(result: dict) -> str:
     lines = [
         f"stream: {result['model']}; density {result['density']:.3f}; one pinned thread",
         f"torch {result['torch']}; native engine {result['isa']}, weights {held['dense']} dense, "
-        f"{held['sparse']} as chosen; errors: the largest over the largest output",
+        f"{held['sparse']} as chosen, {held['W8A16']} in W8A16; errors: the largest over the largest output",
         "",
         f"{'us per frame':22}{'median':>10}{'minimum':>10}{'error':>10}",
     ]
