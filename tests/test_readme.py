@@ -58,7 +58,7 @@ def test_train_prune_compile(tmp_path, monkeypatch):
                 callbacks=callbacks, max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu"
             )
 
-    module, frames = Module(), np.zeros((5, 3), np.float32)
+    module, frames = Module(), np.random.default_rng(0).standard_normal((5, 3), np.float32)
     names = {"L": type("L", (), {"Trainer": Trainer}), "lrnn": lrnn, "module": module, "model": module.model}
     code = (
         PYTHON[2]
