@@ -33,7 +33,7 @@ def _core() -> ctypes.CDLL:
     signatures = {
         "lrnn_isa": (c_char_p,),
         "lrnn_spmm_time": (c_double, POINTER(_Matrix), c_int32, c_int64, c_void_p, c_void_p, c_int64),
-        "lrnn_multiply_add_rate": (c_double, c_int32, c_int64),
+        "lrnn_load_multiply_add_rate": (c_double, c_int64),
     }
     return open_core(signatures, "timings of sparse products are")
 
@@ -90,9 +90,9 @@ class TimedProduct:
         )
 
 
-def multiply_add_rate(*, loads: bool, count: int = 3000) -> float:
-    """Floating-point operations per second of multiply-adds: from registers, or with a load for each."""
-    return _core().lrnn_multiply_add_rate(int(loads), count)
+def load_multiply_add_rate(count: int = 3000) -> float:
+    """Floating-point operations per second of multiply-adds with a load for each."""
+    return _core().lrnn_load_multiply_add_rate(count)
 
 
 def isa() -> str:

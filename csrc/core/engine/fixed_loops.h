@@ -157,7 +157,13 @@ void relu(const Operation& op, float* base, std::int32_t) noexcept {
 // (re, im) pairs of int32 as lanes of 64 bits, little endian: each part with its sign extended, and back.
 inline Wide first(Wide pairs) { return (pairs << 32) >> 32; }
 inline Wide second(Wide pairs) { return pairs >> 32; }
-inline Wide paired(Wide re, Wide im) { return (re & 0xffffffff) | (im << 32); }
+inline Wide paired(Wide re, Wide im) {
+#if defined(__AVX512F__)
+    return Wide(_mm512_mask_shuffle_epi32(__m512i(re), 0xaaaa, __m512i(im), _MM_PERM_CCAA));
+#else
+    return (re & 0xffffffff) | (im << 32);
+#endif
+}
 
 void pair_relu(const Operation& op, float* base, std::int32_t) noexcept {
     const std::int32_t* x = integers(base, op.in);
@@ -167,22 +173,30 @@ void pair_relu(const Operation& op, float* base, std::int32_t) noexcept {
     });
 }
 
-// Two numbers of 32 bits, multiplied to 64; every lane holds one with its sign extended.
+// The low halves of lanes, numbers of 32 bits, multiplied to 64.
 inline Wide multiplied(Wide a, Wide b) {
 #if defined(__AVX512F__)
     return Wide(_mm512_mul_epi32(__m512i(a), __m512i(b)));
 #elif defined(__AVX2__)
     return Wide(_mm256_mul_epi32(__m256i(a), __m256i(b)));
 #else
-    return a * b;
+    return first(a) * first(b);
 #endif
 }
 
-// What a state adds, and what it gives: the parts of a node around its recurrence, on pairs, with sums of T.
-template <typename T>
-inline Wide shifted_pairs(Wide pairs, const Shift<T>& s) {
-    if constexpr (sizeof(T) == 4) return Wide(shifted(Narrow(pairs), s));
-    else return paired(shifted(first(pairs), s), shifted(second(pairs), s));
+// q = D h + rest for the pairs h, and what the shift drops of it: re and im of each.
+struct Drops {
+    Wide re, im;
+};
+inline Drops dropped(const FixedView& node, std::int32_t i, Wide h, Wide* rest) {
+    const auto part = [i](const std::int64_t* p) { return Lanes<std::int64_t>::read(p + kHalf * i); };
+    const Wide right = part(node.decay_right), decay_re = part(node.decay_re), decay_im = part(node.decay_im);
+    const Wide im = second(h);  // products read the low halves of lanes: of h itself, re
+    const Wide q_re = multiplied(decay_re, h) - multiplied(decay_im, im) + first(*rest);
+    const Wide q_im = multiplied(decay_re, im) + multiplied(decay_im, h) + second(*rest);
+    const Wide drop_re = q_re >> right, drop_im = q_im >> right;
+    *rest = paired(q_re - (drop_re << right), q_im - (drop_im << right));
+    return {drop_re, drop_im};
 }
 
 template <typename T>
@@ -191,30 +205,21 @@ void diagonal(const Operation& op, float* base, std::int32_t) noexcept {
     const Shift<T> x_shift = uniform_of_x<T>(node), y_shift = uniform<T>(node);
     const auto at = [base](std::uint32_t offset) { return reinterpret_cast<Wide*>(base + offset); };
     const Wide* x = at(op.in);
-    Wide *y = at(op.out), *h = at(op.state), *rest = at(op.state + op.other);
+    Wide *y = at(op.out), *state = at(op.state), *rest = at(op.state + op.other);
     for (std::int32_t i = 0; 2 * kHalf * i < op.n; ++i) {
-        const auto part = [i](const std::int64_t* p) { return Lanes<std::int64_t>::read(p + kHalf * i); };
-        const Wide re = first(h[i]), im = second(h[i]), right = part(node.decay_right);
-        const Wide decay_re = part(node.decay_re), decay_im = part(node.decay_im);
-        const Wide q_re = multiplied(decay_re, re) - multiplied(decay_im, im) + first(rest[i]);
-        const Wide q_im = multiplied(decay_re, im) + multiplied(decay_im, re) + second(rest[i]);
-        const Wide drop_re = q_re >> right, drop_im = q_im >> right;
-        rest[i] = paired(q_re - (drop_re << right), q_im - (drop_im << right));
-        // With sums of 64 bits a shifted x may have more than 32: its parts never meet in a pair.
-        Wide x_re, x_im;
-        if constexpr (sizeof(T) == 4) {
-            const Wide moved = shifted_pairs<T>(x[i], x_shift);
-            x_re = first(moved), x_im = second(moved);
+        const Wide h = state[i];
+        const Drops drop = dropped(node, i, h, rest + i);
+        if constexpr (sizeof(T) == 4) {  // all but q fits 32 bits: both parts of a pair at once
+            const Narrow sum = Narrow(h) - Narrow(paired(drop.re, drop.im)) + shifted(Narrow(x[i]), x_shift);
+            const Narrow next = within(sum, node.state_most);
+            state[i] = Wide(next);
+            y[i] = Wide(within(shifted(next, y_shift), node.most));
         } else {
-            x_re = shifted(first(x[i]), x_shift), x_im = shifted(second(x[i]), x_shift);
+            const Wide re = within(first(h) - drop.re + shifted(first(x[i]), x_shift), node.state_most);
+            const Wide im = within(second(h) - drop.im + shifted(second(x[i]), x_shift), node.state_most);
+            state[i] = paired(re, im);
+            y[i] = paired(within(shifted(re, y_shift), node.most), within(shifted(im, y_shift), node.most));
         }
-        const Wide new_re = within(re - drop_re + x_re, node.state_most);
-        const Wide new_im = within(im - drop_im + x_im, node.state_most);
-        h[i] = paired(new_re, new_im);
-        if constexpr (sizeof(T) == 4)
-            y[i] = Wide(within(shifted(Narrow(h[i]), y_shift), node.most));
-        else
-            y[i] = paired(within(shifted(new_re, y_shift), node.most), within(shifted(new_im, y_shift), node.most));
     }
 }
 

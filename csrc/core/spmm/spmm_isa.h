@@ -12,9 +12,8 @@ struct SpmmKernels {
                      void* grad_x, void* grad_values, void* scratch);
     // The product of full panels alone: x (panels, cols, panel), y (panels, rows, panel), floats.
     void (*multiply_panels)(const lrnn_spmm&, int64_t panels, const float* x, float* y);
-    // `count` times 64 vectors of multiply-adds, from registers or each with a load of `from` (64 vectors); the sum of all,
-    // and in *operations the floating-point operations.
-    float (*multiply_add)(int64_t count, const float* from, int64_t* operations);
+    // `count` times 64 vectors of multiply-adds, each with a load of `from` (64 vectors); the sum of all, and in *operations the
+    // floating-point operations.
     float (*load_multiply_add)(int64_t count, const float* from, int64_t* operations);
 };
 

@@ -363,9 +363,9 @@ void multiply_panels(const lrnn_spmm& w, int64_t panels, const float* x, float* 
     for (; panels > 0; --panels, x += w.cols * full, y += w.rows * full) tile<Isa>(w, x, nullptr, nullptr, y);
 }
 
-// The peak of such kernels, in as many chains as hide the latency of a multiply-add.
-template <class Isa, bool Loads>
-float multiply_adds(int64_t count, const float* from, int64_t* operations) {
+// What such kernels reach at most, in as many chains as hide the latency of a multiply-add.
+template <class Isa>
+float load_multiply_adds(int64_t count, const float* from, int64_t* operations) {
     using Vector = typename Isa::Vector;
     constexpr int chains = 8, vectors = 64;
     const auto* in = reinterpret_cast<const Vector*>(from);
@@ -375,9 +375,8 @@ float multiply_adds(int64_t count, const float* from, int64_t* operations) {
     for (int64_t n = 0; n < count; ++n)
         for (int v = 0; v < vectors; v += chains) {
 #pragma GCC unroll 8
-            for (int i = 0; i < chains; ++i)
-                sum[i] = Loads ? sum[i] + factor * in[v + i] : sum[i] * factor + factor;
-            if constexpr (Loads) asm("" : "+r"(in));  // may point elsewhere now: loads stay
+            for (int i = 0; i < chains; ++i) sum[i] += factor * in[v + i];
+            asm("" : "+r"(in));  // may point elsewhere now: loads stay
         }
     for (int i = 1; i < chains; ++i) sum[0] += sum[i];
     *operations = count * vectors * Isa::lanes * 2;
@@ -385,8 +384,8 @@ float multiply_adds(int64_t count, const float* from, int64_t* operations) {
 }
 
 template <class Isa>
-constexpr SpmmKernels spmm_kernels{multiply<Isa>, tile<Isa>, backward<Isa>, multiply_panels<Isa>, multiply_adds<Isa, false>,
-                                    multiply_adds<Isa, true>};
+constexpr SpmmKernels spmm_kernels{multiply<Isa>, tile<Isa>, backward<Isa>, multiply_panels<Isa>,
+                                    load_multiply_adds<Isa>};
 
 }  // namespace
 }  // namespace lrnn

@@ -101,11 +101,11 @@ double lrnn_spmm_time(const lrnn_spmm* w, int32_t subject, int64_t steps, const 
     return spent / static_cast<double>(std::max<int64_t>(1, repeats));
 }
 
-double lrnn_multiply_add_rate(int32_t loads, int64_t count) {
+double lrnn_load_multiply_add_rate(int64_t count) {
     lrnn::AlignedVector<float> memory(64 * 16, 1e-3f);
     volatile float kept = 0;  // the sums, so that they are not left out
     int64_t operations = 0;
-    const auto run = loads ? lrnn::spmm_kernels_now().load_multiply_add : lrnn::spmm_kernels_now().multiply_add;
+    const auto run = lrnn::spmm_kernels_now().load_multiply_add;
     const double spent = seconds([&] { kept = kept + run(count, memory.data(), &operations); });
     return static_cast<double>(operations) / spent;
 }

@@ -23,6 +23,6 @@ LRNN_API double lrnn_spmm_time(const lrnn_spmm* w, int32_t subject, int64_t step
 LRNN_API void lrnn_spmm_baseline_xnnpack(int64_t rows, int64_t steps, const int32_t* row_nonzeros,
                                          const int32_t* row_offsets, const float* values, const float* x, float* y);
 
-// Floating-point operations per second of multiply-adds, `count` times 64 vectors of the active ISA: from registers, or, with
-// loads, with one factor read from the first-level cache each, as a sparse product has to.
-LRNN_API double lrnn_multiply_add_rate(int32_t loads, int64_t count);
+// Floating-point operations per second of multiply-adds, `count` times 64 vectors of the active ISA, with one factor read from
+// the first-level cache each, as a sparse product has to. From registers: core/limits.
+LRNN_API double lrnn_load_multiply_add_rate(int64_t count);
