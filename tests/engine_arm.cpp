@@ -1,4 +1,4 @@
-// Replays what builds an engine of integers from a file that test_engine_arm.py writes, runs the file's frames, and writes the
+// Replays what builds an engine of integers from a file that test_arm.py writes, runs the file's frames, and writes the
 // outputs: float32 frames in, float32 frames out, on the active ISA.
 #include <cstdint>
 #include <cstdio>

@@ -1,4 +1,4 @@
-// Integer products on the active ISA against plain loops; run by test_matvec_arm.py in an emulator. Exit status: 0 where
+// Integer products on the active ISA against plain loops; run by test_arm.py in an emulator. Exit status: 0 where
 // all are equal.
 #include <cstdio>
 #include <random>
