@@ -1,4 +1,4 @@
-"""`lrnn profile M`: what each node of a program costs, and what its data leave of it."""
+"""`lrnn profile M`: what each node of a program costs, what its data leave of it, and what rounding loses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from lrnn.cli.console import table
 def add(commands) -> None:
     """Declare the command."""
     parser = commands.add_parser(
-        "profile", help="parameters, density, activity, MACs, bytes, time and kernel of each node, and why"
+        "profile",
+        help="parameters, density, activity, MACs, bytes, time and kernel of each node, and why; in fixed "
+        "point also widths, ranges, saturation and noise",
     )
     parser.add_argument(
         "model", metavar="M", nargs="?", help="a program (.lrnn); default: the shipped denoiser"
@@ -21,9 +23,18 @@ def add(commands) -> None:
     parser.add_argument(
         "--data", metavar="FILE", help="audio for a denoiser, .npy frames (T, width) for another program"
     )
+    parser.add_argument(
+        "--float",
+        metavar="M2",
+        dest="floats",
+        help="the program in float that M in fixed point was made of: noise is measured against it (default: "
+        "against M's own weights)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
-        "--plot", metavar="P.png", help="draw MACs per node: all, nonzero weights, nonzero inputs too"
+        "--plot",
+        metavar="P.png",
+        help="draw MACs per node: all, nonzero weights, nonzero inputs too; in fixed point, bits and noise",
     )
     parser.set_defaults(run=run)
 
@@ -33,19 +44,53 @@ def run(args) -> int:
     from lrnn.profile.measure import profile
 
     program = _program(args.model)
-    report = profile(program, _frames(program, args.data))
+    frames = _frames(program, args.data)
+    report = profile(program, frames, _floats(args.floats, program, frames))
     if args.plot:
         from lrnn.profile.plot import plot_macs
+        from lrnn.profile.plot_noise import plot_noise
 
-        plot_macs(report, args.plot)
+        (plot_noise if report.values else plot_macs)(report, args.plot)
     if args.json:
-        nodes, matrices = ([asdict(item) for item in items] for items in (report.nodes, report.matrices))
-        print(json.dumps({"nodes": nodes, "total": report.total(), "matrices": matrices}))
+        print(json.dumps(_json(report)))
     else:
         print(_table(report))
+        if report.values:
+            print("\n" + _values(report))
         if report.matrices:
             print("\n" + _choices(report))
     return 0
+
+
+def _floats(path: str | None, program, frames: np.ndarray | None):
+    """The program to measure noise against, and its name."""
+    import lrnn
+
+    if path is None:
+        return None
+    if not program.is_fixed:
+        raise ValueError(f"--float is {path}, but the profiled program is in float itself: it has no noise")
+    if frames is None:
+        raise ValueError(f"--float is {path}, but there is nothing to run: expected --data FILE")
+    return path, lrnn.load(path)
+
+
+def _json(report) -> dict:
+    from lrnn.profile.noise import loses_most, output_sqnr
+
+    nodes, matrices, values = (
+        [asdict(item) for item in items] for items in (report.nodes, report.matrices, report.values)
+    )
+    found = {"nodes": nodes, "total": report.total(), "matrices": matrices}
+    if report.values:
+        worst = loses_most(report.values)
+        found |= {
+            "values": values,
+            "output_sqnr": output_sqnr(report.values),
+            "loses_most": worst and worst.name,
+            "noise_reference": report.reference if report.frames else None,
+        }
+    return found
 
 
 def _program(path: str | None):
@@ -120,6 +165,28 @@ def _table(report) -> str:
     return table(rows, header) + "\n\n" + report.notes()
 
 
+def _values(report) -> str:
+    """The integers: widths and exponents, and what data make of them."""
+    header = ["value", "bits", "exponent", "accumulator", "used", "range used", "saturated", "share"]
+    rows = [
+        [
+            v.name,
+            str(v.bits),
+            str(v.exponent),
+            _number(v.accumulator_bits),
+            _number(v.bits_used),
+            _share(v.range_used),
+            _number(v.saturated),
+            "-" if v.saturated_share is None else f"{100 * v.saturated_share:.3f} %",
+            _level(v.sqnr),
+            _level(v.alone),
+        ]
+        for v in report.values
+    ]
+    text = table(rows, [*header, "SQNR dB", "alone dB"])
+    return f"{report.noise_header()}\n\n{text}\n\n{report.noise_notes()}"
+
+
 def _choices(report) -> str:
     """The matrices: which kernel, and what the cost model expects of each format."""
     formats = ("dense", "sparse", "event")
@@ -133,7 +200,7 @@ def _choices(report) -> str:
             _number(m.dense_cycles),
             _number(m.sparse_cycles),
             _number(m.event_cycles),
-            *(f"{size / 1024:.1f}" for size in (m.dense_bytes, m.sparse_bytes, m.event_bytes)),
+            *(_kib(size) for size in (m.dense_bytes, m.sparse_bytes, m.event_bytes)),
             m.why,
         ]
         for m in report.matrices
@@ -151,3 +218,11 @@ def _share(x: float | None) -> str:
 
 def _number(x: float | None) -> str:
     return "-" if x is None else f"{x:,.0f}"
+
+
+def _kib(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1024:.1f}"
+
+
+def _level(x: float | None) -> str:
+    return "-" if x is None else f"{x:.1f}"

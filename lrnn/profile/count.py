@@ -2,7 +2,8 @@
 
 One rule of counting for the whole project: a matrix counts rows x columns; the real-input complex B_bar
 (2P, H) and the real-output C (H, 2P) thereby count 2PH each, the complex diagonal recurrence 4P, an affine
-map or a product its width. Everything else (activations, norms, sums) counts nothing.
+map or a product its width. Everything else (activations, norms, sums, shifts) counts nothing. Floats and
+integers count alike; exponents and tables are no parameters.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrnn.program import nodes as op
+from lrnn.program.fixed import nodes as fixed
 from lrnn.program.program import Program, tensors
+
+MATRICES = (op.Linear, fixed.Linear)
+"""Nodes that multiply with a matrix, in float and in integers; both call it `weight`."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class NodeCost:
 
     Attributes:
         name, op: the node.
-        parameters: numbers it holds; `nonzero` of them are not zero.
+        parameters: weights, biases and decays that it holds; `nonzero` of them are not zero.
         macs: multiply-accumulates with every weight counted.
         macs_weights: those whose weight is not zero.
         macs_effective: those whose weight and measured input are not zero, mean over frames; None unmeasured.
@@ -74,13 +79,13 @@ def _values(program: Program, inputs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _node_cost(node: op.Node, width: int, values: dict[str, np.ndarray] | None) -> NodeCost:
-    arrays = tensors(node).values()
+    arrays = [] if isinstance(node, fixed.Table) else _parameters(node)
     macs, weights = _macs(node, width)
     active = None if values is None else values[node.inputs[0]] != 0  # (T, width)
     effective = None
     if active is not None:
         effective = float(weights)
-        if isinstance(node, op.Linear):
+        if isinstance(node, MATRICES):
             effective = float(active.mean(0) @ np.count_nonzero(node.weight, axis=0))
     return NodeCost(
         name=node.name,
@@ -94,14 +99,18 @@ def _node_cost(node: op.Node, width: int, values: dict[str, np.ndarray] | None) 
     )
 
 
+def _parameters(node: op.Node) -> list[np.ndarray]:
+    return [tensor for name, tensor in tensors(node).items() if not name.endswith("_exponent")]
+
+
 def _macs(node: op.Node, width: int) -> tuple[int, int]:
     """Multiply-accumulates per frame: all, and those with a nonzero weight."""
-    if isinstance(node, op.Linear):
+    if isinstance(node, MATRICES):
         return node.weight.size, int(np.count_nonzero(node.weight))
-    if isinstance(node, op.Diagonal):
-        return 4 * len(node.a), 4 * len(node.a)
-    if isinstance(node, op.Affine):
+    if isinstance(node, (op.Diagonal, fixed.Diagonal)):
+        return 2 * width, 2 * width  # of P complex states, side by side
+    if isinstance(node, (op.Affine, fixed.Affine)):
         return width, int(np.count_nonzero(node.scale))
-    if isinstance(node, op.Product):
+    if isinstance(node, (op.Product, fixed.Product)):
         return width, width
     return 0, 0

@@ -8,6 +8,7 @@ import numpy as np
 
 from lrnn.profile.choice import MatrixChoice, explain
 from lrnn.profile.count import NodeCost, count
+from lrnn.profile.noise import MOST_FRAMES, ValueFormat, loses_most, output_sqnr, value_formats
 from lrnn.program.program import Program
 
 _ROUNDS, _REPEATS = 9, 50
@@ -22,12 +23,16 @@ class Report:
         frames: frames that the activity was measured on; 0 when it was not.
         engine: what the bytes and times belong to, or why there are none.
         matrices: how the engine stores each matrix, and why; none without the engine.
+        values: formats, ranges and noise of a fixed-point program's values; none of one in float.
+        reference: what noise is measured against.
     """
 
     nodes: list[NodeCost]
     frames: int
     engine: str
     matrices: list[MatrixChoice] = field(default_factory=list)
+    values: list[ValueFormat] = field(default_factory=list)
+    reference: str = ""
 
     def total(self) -> dict:
         """Sums over the nodes; None where no node was measured."""
@@ -57,20 +62,65 @@ class Report:
             f"bytes and ns per frame: {self.engine}; a fused node's time stands at the last of its nodes."
         )
 
+    def noise_header(self) -> str:
+        """What the noise of the values is measured against."""
+        if not self.frames:
+            return "ranges and noise: unmeasured, no data"
+        return f"noise against {self.reference}; {min(self.frames, MOST_FRAMES):,} frames"
 
-def profile(program: Program, frames: np.ndarray | None = None) -> Report:
+    def noise_notes(self) -> str:
+        """How to read the table of a fixed-point program's values; which node loses most."""
+        text = (
+            "A number is integer x 2^-exponent. accumulator: bits that sums provably fit; a recurrence's\n"
+            "product takes 64. used: bits of the largest magnitude seen. saturated: numbers at the limit of\n"
+            "their format; what a ReLU drops, or a sigmoid flattens, may be there.\n"
+        )
+        if not self.frames:
+            return text.rstrip()
+        text += (
+            "SQNR: signal over noise of the value, the noise of all nodes before it included. alone: of the\n"
+            "output, where nothing is rounded but this node."
+        )
+        worst, output = loses_most(self.values), output_sqnr(self.values)
+        if worst is None or output is None:
+            return text + "\nno noise: the output is exact, or zero."
+        return text + (
+            f"\nSQNR of the output: {output:.1f} dB. {worst.name} loses most: {worst.alone:.1f} dB alone, "
+            f"{100 * 10 ** ((output - worst.alone) / 10):.0f} % of the noise."
+        )
+
+
+def profile(
+    program: Program, frames: np.ndarray | None = None, floats: tuple[str, Program] | None = None
+) -> Report:
     """Count a program's costs and measure them where that can be done.
 
     Args:
         program: what to profile.
-        frames: (T, input_width) inputs for the activity; None leaves it unmeasured.
+        frames: (T, input_width) inputs for the activity, and for the noise of one in fixed point; None leaves
+            both unmeasured.
+        floats: for one in fixed point, a name for the program in float that its noise is measured against,
+            and that program; None takes the weights that its own integers stand for.
+
+    Raises:
+        ValueError: `floats` is not what `program` was made of; says by name.
     """
+    reference, against = floats or (
+        "its own integers' weights in float64, so that what rounding weights does is left out",
+        None,
+    )
+    if floats is not None:
+        reference = f"{reference} in float64, so that what rounding its weights does is in it"
+    try:
+        values = value_formats(program, frames, against)
+    except ValueError as error:
+        raise ValueError(f"{floats[0]}: {error}" if floats else str(error)) from None
     nodes, matrices = count(program, frames), []
     try:
         nodes, matrices, engine = _with_engine(program, nodes, frames)
     except RuntimeError as error:  # no compiled engine here: counts stand on their own
         engine = f"none, {error}"
-    return Report(nodes, 0 if frames is None else len(frames), engine, matrices)
+    return Report(nodes, 0 if frames is None else len(frames), engine, matrices, values, reference)
 
 
 def _with_engine(

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from lrnn.files import written_whole
+from lrnn.profile.count import NodeCost
 from lrnn.profile.measure import Report
 
 
@@ -18,19 +19,11 @@ def plot_macs(report: Report, path: str | os.PathLike) -> None:
     """
     plt = pyplot()
     nodes = [n for n in report.nodes if n.macs]
-    rows = range(len(nodes))
     figure, axes = plt.subplots(figsize=(8, 0.32 * len(nodes) + 1.4), layout="constrained")
-    axes.barh(rows, [n.macs for n in nodes], color="#d8d8d8", label="all weights")
-    axes.barh(rows, [n.macs_weights for n in nodes], color="#6a9fd4", label="nonzero weights")
-    if all(n.macs_effective is not None for n in nodes):
-        axes.barh(
-            rows, [n.macs_effective for n in nodes], color="#1b4f8a", height=0.4, label="nonzero inputs too"
-        )
-    axes.set_yticks(rows, [n.name for n in nodes])
+    draw_macs(axes, nodes)
+    axes.set_yticks(range(len(nodes)), [n.name for n in nodes])
     axes.invert_yaxis()
     axes.margins(y=0.01)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("multiply-accumulates per frame")
     total = report.total()
     title = f"{total['macs']:,} in all, {total['macs_weights']:,} with nonzero weights"
     if total["macs_effective"] is not None:
@@ -39,6 +32,19 @@ def plot_macs(report: Report, path: str | os.PathLike) -> None:
     figure.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
+
+
+def draw_macs(axes, nodes: list[NodeCost]) -> None:
+    """Bars of the nodes' multiply-accumulates, a row for each."""
+    rows = range(len(nodes))
+    axes.barh(rows, [n.macs for n in nodes], color="#d8d8d8", label="all weights")
+    axes.barh(rows, [n.macs_weights for n in nodes], color="#6a9fd4", label="nonzero weights")
+    if all(n.macs_effective is not None for n in nodes):
+        axes.barh(
+            rows, [n.macs_effective for n in nodes], color="#1b4f8a", height=0.4, label="nonzero inputs too"
+        )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel("multiply-accumulates per frame")
 
 
 def pyplot():

@@ -94,8 +94,8 @@ class TorchExecutor(nn.Module):
 
 def _bound(program: Program, node: op.Node) -> Callable:
     """What a node computes, as a function of its weights, its inputs, and its state where it has one."""
-    if type(node) in _FUNCTIONS:
-        return partial(_FUNCTIONS[type(node)], node)
+    if type(node) in FUNCTIONS:
+        return partial(FUNCTIONS[type(node)], node)
     formats = [program.formats[name] for name in node.inputs]
     return partial(fixed.FUNCTIONS[type(node)], node, formats, fixed.numbers_of(node, formats))
 
@@ -180,7 +180,8 @@ STATELESS: dict[type[op.Node], Callable] = {
     op.LogSoftmax: _log_softmax,
 }
 
-_FUNCTIONS: dict[type[op.Node], Callable] = {
+# Those that remember take (B, T, width) and (B, state width), and return the last state too.
+FUNCTIONS: dict[type[op.Node], Callable] = {
     **STATELESS,
     op.Diagonal: _diagonal,
     op.MeanPool: _mean_pool,

@@ -48,16 +48,25 @@ def compile_fixed(program: Program, ranges: Ranges, scheme: str | Scheme = "w8a1
         raise ValueError(f"scheme {scheme.name!r} runs in float, expected one of integers")
     if program.is_fixed:
         raise ValueError("program is in fixed point already, expected one in float")
-    output, meta = program.output, _meta(program, ranges, scheme)
-    for last in program.nodes:
-        if last.name == output and isinstance(last, op.LogSoftmax):
-            output, meta["output"] = last.inputs[0], "logits"
-    nodes = drop_dead_states(_needed(fold_affine(program.nodes, output), output), output)
-    folded = Program(program.input, program.input_width, tuple(map(_float32, nodes)), output)
+    meta, folded = _meta(program, ranges, scheme), simplified(program)
+    if folded.output != program.output:
+        meta["output"] = "logits"
     try:
         return _Lowering(folded, ranges, scheme).run(meta)
     except KeyError as error:
         raise ValueError(f"ranges: {error.args[0]}") from None
+
+
+def simplified(program: Program) -> Program:
+    """The program in float as it is lowered: affine maps folded, without dead states, without nodes that the
+    output does not need and without a last log-softmax.
+    """
+    output = program.output
+    for last in program.nodes:
+        if last.name == output and isinstance(last, op.LogSoftmax):
+            output = last.inputs[0]
+    nodes = drop_dead_states(_needed(fold_affine(program.nodes, output), output), output)
+    return Program(program.input, program.input_width, tuple(map(_float32, nodes)), output)
 
 
 def _needed(nodes: list[op.Node], output: str) -> list[op.Node]:
