@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
 import pytest
-from fixed_cases import ranges_of, trace
+from eval_cases import make_folder
+from fixed_cases import HAS_CORE, ranges_of, trace
 
 import lrnn
+from lrnn.cli import main
 from lrnn.data import audio
 from lrnn.data.denoiser import Denoiser
 from lrnn.data.metrics import si_snr
@@ -91,6 +94,24 @@ def test_the_file_is_small(program, tmp_path):
     for node, other in zip(loaded.nodes, program.nodes, strict=True):
         assert all(np.array_equal(v, tensors(other)[k]) for k, v in tensors(node).items())
     assert loaded.formats == program.formats
+
+
+def test_every_engine_scores_the_same_to_the_last_digit(program, tmp_path, capsys):
+    """Behind one front end: that of whole clips differs by float32's last bit, and integers show it."""
+    program.save(tmp_path / "m.lrnn")
+    make_folder(tmp_path / "data", clips=2)
+    argv = ["eval", "denoise", "--data", str(tmp_path / "data"), "--model", str(tmp_path / "m.lrnn")]
+    found = {}
+    for engine in ("numpy", "torch", *(["native"] if HAS_CORE else [])):
+        csv = tmp_path / f"{engine}.csv"
+        assert main([*argv, "--engine", engine, "--json", "--csv", str(csv)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["engine"], report["clips"], report["failed"]) == (engine, 2, 0)
+        rows = [line for line in csv.read_text().splitlines() if "fileid" in line]
+        assert len(rows) == 2
+        found[engine] = {"si_snr": report["si_snr"], "figures": report["figures"], "rows": rows}
+    assert all(other == found["numpy"] for other in found.values())
+    assert found["numpy"]["si_snr"] != report["noisy_si_snr"]
 
 
 @pytest.mark.data

@@ -343,6 +343,24 @@ def test_what_noise_cannot_be_measured_against(files, argv, message, capsys):
     assert message.replace("FIXED", files[0]) in err
 
 
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((0, 5)), "shape (0, 5), expected (frames, 5)"),
+        (np.zeros((2, 9, 5)), "shape (2, 9, 5), expected (frames, 5)"),
+        (np.full((9, 5), np.inf), "NaN or infinite values"),
+    ],
+    ids=["empty", "clips", "infinite"],
+)
+def test_frames_that_are_none(files, frames, message, capsys):
+    np.save(files[2], frames)
+    assert main(["profile", files[0], "--data", files[2]]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"lrnn: error: {files[2]}: ")
+    assert message in err
+
+
 @pytest.mark.parametrize("data", [True, False])
 def test_the_picture(files, data, tmp_path):
     pytest.importorskip("matplotlib")

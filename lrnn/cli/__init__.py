@@ -54,5 +54,6 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         if args.debug:
             raise
-        print(f"lrnn: error: {error}", file=sys.stderr)
+        text = " ".join(line.strip() for line in str(error).splitlines())  # torch's take several
+        print(f"lrnn: error: {text}", file=sys.stderr)
         return 2

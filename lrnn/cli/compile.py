@@ -29,6 +29,8 @@ def run(args) -> int:
     from lrnn.program.program import tensors
     from lrnn.train.checkpoint import load_checkpoint
 
+    if args.scheme is not None and not args.fixed:
+        raise ValueError(f"--scheme is {args.scheme}, but without --fixed the program is in float")
     model, meta = load_checkpoint(args.checkpoint)
     program = lrnn.compile(model, meta)
     if args.fixed:

@@ -39,7 +39,10 @@ def _add_denoise(tasks) -> None:
     )
     parser.add_argument("--model", metavar="M", help="a denoiser's program (.lrnn); default: the shipped one")
     parser.add_argument(
-        "--engine", choices=ENGINES, default="torch", help="torch: whole clips (default); others: streaming"
+        "--engine",
+        choices=ENGINES,
+        default="torch",
+        help="torch: whole clips (default); others: streaming. In fixed point all give the same figures",
     )
     parser.add_argument(
         "--metrics",

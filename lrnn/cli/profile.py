@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from lrnn.cli.console import table
+from lrnn.cli.frames import read_frames
 
 
 def add(commands) -> None:
@@ -111,12 +112,7 @@ def _frames(program, path: str | None) -> np.ndarray | None:
         return Denoiser(program).features(audio, rate)
     if path is None:
         return None
-    frames = np.load(path, allow_pickle=False)
-    if frames.ndim != 2 or frames.shape[1] != program.input_width:
-        raise ValueError(
-            f"{path}: found an array of shape {frames.shape}, expected (frames, {program.input_width})"
-        )
-    return frames
+    return read_frames(path, program.input_width)
 
 
 def _table(report) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lrnn.cli.console import progress
+from lrnn.cli.frames import read_frames
 
 
 def add(commands) -> None:
@@ -116,18 +117,12 @@ def _batches(program, args) -> Iterator:
     if args.calibrate is None:
         raise ValueError("no calibration data: expected --calibrate DATA or LRNN_DATA in the environment")
     if "frontend" not in program.meta:
-        return iter([_frames(args.calibrate)])
+        if Path(args.calibrate).suffix != ".npy":
+            raise ValueError(f"{args.calibrate}: the program is no denoiser, expected an .npy file of frames")
+        return iter([read_frames(args.calibrate, program.input_width, clips=True)])
     if args.clips < 1:
         raise ValueError(f"--clips is {args.clips}, expected at least 1")
     return progress(_features(program, args), args.clips, "calibrate")
-
-
-def _frames(path: str):
-    import numpy as np
-
-    if Path(path).suffix != ".npy":
-        raise ValueError(f"{path}: the program is no denoiser, expected an .npy file of frames")
-    return np.load(path, allow_pickle=False)
 
 
 def _features(program, args) -> Iterator:

@@ -1,0 +1,36 @@
+"""Frames from a file, for programs that read no audio."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def read_frames(path: str, width: int, clips: bool = False) -> np.ndarray:
+    """An array of frames of an .npy file.
+
+    Args:
+        path: the file.
+        width: numbers per frame.
+        clips: whether a batch of clips will do too.
+
+    Returns:
+        (frames, width), or with `clips` also (clips, frames, width).
+
+    Raises:
+        ValueError: the file is no array of finite real numbers of that shape; names it.
+        OSError: it cannot be read.
+    """
+    try:
+        frames = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:  # of a file that is no array, or an array of objects
+        raise ValueError(f"{path}: not an .npy file of numbers ({error})") from None
+    if not isinstance(frames, np.ndarray):
+        raise ValueError(f"{path}: found an archive of arrays, expected an .npy file of one")
+    if frames.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: found {frames.dtype}, expected real numbers")
+    if frames.ndim not in (2, 3)[: 1 + clips] or frames.shape[-1] != width or 0 in frames.shape:
+        expected = f"(frames, {width})" + (f" or (clips, frames, {width})" if clips else "")
+        raise ValueError(f"{path}: found an array of shape {frames.shape}, expected {expected}")
+    if not np.isfinite(frames).all():
+        raise ValueError(f"{path}: found NaN or infinite values, expected finite numbers")
+    return frames
