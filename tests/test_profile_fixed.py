@@ -75,7 +75,14 @@ def run_floats(program: Program, x: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"relu": "none", "glu": "full"}, {"norm": "layer"}, {"relu": "pair", "prenorm": False}],
+    [
+        {},
+        {"relu": "none", "glu": "full"},
+        {"norm": "layer"},
+        {"relu": "pair", "prenorm": False},
+        {"input_exponent": 3},
+        {"head": "classification"},
+    ],
     ids=str,
 )
 def test_equations_of_a_float_program_are_its_own(options, x):
@@ -83,8 +90,13 @@ def test_equations_of_a_float_program_are_its_own(options, x):
     made = compile_fixed(floats, ranges_of(floats, x), "w4a8")
     found, expected = run(made, equations(made, floats), x), run_floats(simplified(floats), x)
     for name, value in expected.items():
+        if name not in made.widths:  # quantizing the input rounds it as the model does
+            assert options == {"input_exponent": 3}
+            assert name == "round"
+            continue
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=2e-5, err_msg=name)
-    np.testing.assert_allclose(found[made.output], run_floats(floats, x)[floats.output], rtol=1e-4, atol=2e-5)
+    output = simplified(floats).output  # before the log-softmax of a classifier
+    np.testing.assert_allclose(found[made.output], run_floats(floats, x)[output], rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"relu": "none"}, {"norm": "layer"}], ids=str)
@@ -200,12 +212,13 @@ def test_what_a_relu_drops_is_no_loss():
     assert z.sqnr is None
 
 
+@pytest.mark.parametrize("scheme", ["w8a16", "w8a8", "w4a16", "loihi2"])
 @pytest.mark.parametrize("against", [True, False], ids=["floats", "own weights"])
-def test_errors_of_single_nodes_add_up(program, floats, x, against):
-    found = value_formats(program, x, floats if against else None)
+def test_errors_of_single_nodes_add_up(floats, x, scheme, against):
+    made = compile_fixed(floats, ranges_of(floats, x), scheme)
+    found = value_formats(made, x, floats if against else None)
     together = -10 * math.log10(sum(10 ** (-v.alone / 10) for v in found if v.alone is not None))
     assert together == pytest.approx(output_sqnr(found), abs=1.5)
-    assert all(v.alone >= 0 for v in found if v.alone is not None)
 
 
 def test_weights_are_the_noise_that_a_float_program_shows(floats, x):

@@ -9,6 +9,7 @@ import numpy as np
 from lrnn.profile.choice import MatrixChoice, explain
 from lrnn.profile.count import NodeCost, count
 from lrnn.profile.noise import MOST_FRAMES, ValueFormat, loses_most, output_sqnr, value_formats
+from lrnn.program.fixed.real import equations
 from lrnn.program.program import Program
 
 _ROUNDS, _REPEATS = 9, 50
@@ -105,16 +106,16 @@ def profile(
     Raises:
         ValueError: `floats` is not what `program` was made of; says by name.
     """
-    reference, against = floats or (
-        "its own integers' weights in float64, so that what rounding weights does is left out",
-        None,
-    )
+    against = None
+    reference = "its own integers' weights in float64, so that what rounding weights does is left out"
     if floats is not None:
-        reference = f"{reference} in float64, so that what rounding its weights does is in it"
-    try:
-        values = value_formats(program, frames, against)
-    except ValueError as error:
-        raise ValueError(f"{floats[0]}: {error}" if floats else str(error)) from None
+        name, against = floats
+        reference = f"{name} in float64, so that what rounding its weights does is in it"
+        try:
+            equations(program, against)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    values = value_formats(program, frames, against)
     nodes, matrices = count(program, frames), []
     try:
         nodes, matrices, engine = _with_engine(program, nodes, frames)

@@ -53,11 +53,21 @@ def equations(program: Program, floats: Program | None = None) -> dict[str, Equa
         if node.name in known:
             _check_same(node, program, known[node.name], floats)
             found[node.name] = _of_floats(known[node.name])
+        elif isinstance(node, fixed.Quantize):
+            found[node.name] = _input(floats)
         elif isinstance(node, _PASSING):
             found[node.name] = _passed
         else:
             raise ValueError(f"it has no node {node.name!r}, expected the program that was quantized")
     return found
+
+
+def _input(floats: Program) -> Equation:
+    """A model that rounds its input has that done by the node that makes it integers."""
+    readers = [node for node in floats.nodes if floats.input in node.inputs]
+    if not readers or not all(isinstance(node, op.Round) for node in readers):
+        return _passed
+    return _of_floats(max(readers, key=lambda node: node.exponent))
 
 
 def _formats(program: Program, node: op.Node) -> tuple[Format | None, ...]:
