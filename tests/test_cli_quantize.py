@@ -283,11 +283,12 @@ def test_a_model_whose_tensors_do_not_fit(capsys):
         (np.ones((9, 4), np.float32), ["x.npy: ", "shape (9, 4), expected (frames, 5)"]),
         (np.ones(5, np.float32), ["x.npy: ", "shape (5,), expected (frames, 5)"]),
         (np.full((9, 5), np.nan, np.float32), ["x.npy: ", "NaN or infinite"]),
+        (np.full((9, 5), 1e300), ["x.npy: ", "NaN or infinite"]),
         (np.ones((9, 5), complex), ["x.npy: ", "complex128, expected real numbers"]),
         (np.array([["a"] * 5]), ["x.npy: ", "<U1, expected real numbers"]),
         (np.array([[None] * 5]), ["x.npy: "]),
     ],
-    ids=["empty", "empty clips", "width", "axes", "NaN", "complex", "text", "objects"],
+    ids=["empty", "empty clips", "width", "axes", "NaN", "float64", "complex", "text", "objects"],
 )
 def test_calibration_frames_that_are_none(data, parts, capsys):
     np.save("x.npy", data, allow_pickle=True)

@@ -407,6 +407,17 @@ def test_kernels_of_integers_and_why(scheme, floats, x, tmp_path, capsys):
     assert found["matrices"][0]["why"] in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not HAS_CORE, reason="no core")
+def test_a_matrix_without_weights_is_not_called_fast():
+    from lrnn.profile.choice import explain
+
+    weights = {"weight_exponent": ints(0, 0), "bias": ints(0, 0, dtype=np.int32)}
+    node = fixed.Linear("y", ("x",), weight=np.zeros((2, 3), np.int8), **weights)
+    made = between(node, width=3)
+    (choice,) = explain(made, count(made, np.zeros((4, 3), np.float32)), {"y": "windows"})
+    assert choice.why == "no weight is left"
+
+
 def test_a_matrix_that_reads_many_bits():
     from lrnn.profile.choice import explain
 

@@ -14,7 +14,7 @@ def read_frames(path: str, width: int, clips: bool = False) -> np.ndarray:
         clips: whether a batch of clips will do too.
 
     Returns:
-        (frames, width), or with `clips` also (clips, frames, width).
+        (frames, width) float32, or with `clips` also (clips, frames, width).
 
     Raises:
         ValueError: the file is no array of finite real numbers of that shape; names it.
@@ -31,6 +31,8 @@ def read_frames(path: str, width: int, clips: bool = False) -> np.ndarray:
     if frames.ndim not in (2, 3)[: 1 + clips] or frames.shape[-1] != width or 0 in frames.shape:
         expected = f"(frames, {width})" + (f" or (clips, frames, {width})" if clips else "")
         raise ValueError(f"{path}: found an array of shape {frames.shape}, expected {expected}")
+    with np.errstate(over="ignore"):
+        frames = frames.astype(np.float32)
     if not np.isfinite(frames).all():
-        raise ValueError(f"{path}: found NaN or infinite values, expected finite numbers")
+        raise ValueError(f"{path}: found NaN or infinite values, expected finite numbers of float32")
     return frames

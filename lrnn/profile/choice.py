@@ -86,7 +86,7 @@ def _explain(
         sparse_cycles=costs["sparse"],
         event_cycles=event,
         **{f"{format}_bytes": matrix.nbytes for format, matrix in packed.items()},
-        why=_why(kernel, costs["dense"], costs["sparse"], event),
+        why=_why(kernel, costs["dense"], costs["sparse"], event) if density else "no weight is left",
     )
 
 
@@ -108,6 +108,6 @@ def _why(kernel: str, dense: float, sparse: float, event: float | None) -> str:
         text = f"{other / max(mine, 1e-9):.1f}x faster than {name}"
     else:
         text = f"{mine / max(other, 1e-9):.1f}x slower than {name}: was forced"
-    if event is not None and event < min(mine, other):
-        text += f"; skipping zero inputs would be {min(mine, other) / max(event, 1e-9):.1f}x faster still"
+    if event is not None and max(event, 1) < min(mine, other):
+        text += f"; skipping zero inputs would be {min(mine, other) / max(event, 1):.1f}x faster still"
     return text
