@@ -39,11 +39,12 @@ def rounded(program: Program, scheme: str | Scheme, ranges: Ranges | None = None
     nodes = [_with_rounded_weights(program, node, readers, scheme) for node in program.nodes]
     if ranges is None or scheme.float_weights:
         return replace(program, nodes=tuple(nodes))
-    narrow = {
+    read = messages(program)
+    narrow = [  # in execution order, so that the first that has no scale is the one to be named
         name
-        for name in messages(program)
-        if name != program.output and not all(isinstance(n, _PASSING) for n in readers[name])
-    }
+        for name in program.widths
+        if name in read and name != program.output and not all(isinstance(n, _PASSING) for n in readers[name])
+    ]
     makers = {node.name: node for node in program.nodes}
     exponents = {}
     for name in narrow:
