@@ -330,6 +330,15 @@ def test_without_data_formats_stand_alone(files, capsys):
     assert "ranges and noise: unmeasured, no data" in capsys.readouterr().out
 
 
+def test_the_shipped_denoiser_stands_against_the_one_in_float_beside_it(capsys):
+    pytest.importorskip("soundfile")
+    assert main(["profile", "--json"]) == 0
+    found = strict_json(capsys.readouterr().out)
+    assert "denoiser-float.lrnn in float64" in found["noise_reference"]
+    assert found["loses_most"] in {v["name"] for v in found["values"]}
+    assert 15 < found["output_sqnr"] < min(v["alone"] for v in found["values"] if v["alone"]) + 3
+
+
 def test_a_float_program_has_no_such_table(files, capsys):
     assert main(["profile", files[1], "--data", files[2], "--json"]) == 0
     assert set(strict_json(capsys.readouterr().out)) == {"nodes", "total", "matrices"}

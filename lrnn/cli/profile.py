@@ -29,7 +29,7 @@ def add(commands) -> None:
         metavar="M2",
         dest="floats",
         help="the program in float that M in fixed point was made of: noise is measured against it (default: "
-        "against M's own weights)",
+        "against M's own weights; the shipped denoiser's against the one in float beside it)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
@@ -46,7 +46,7 @@ def run(args) -> int:
 
     program = _program(args.model)
     frames = _frames(program, args.data)
-    report = profile(program, frames, _floats(args.floats, program, frames))
+    report = profile(program, frames, _floats(args, program, frames))
     if args.plot:
         from lrnn.profile.plot import plot_macs
         from lrnn.profile.plot_noise import plot_noise
@@ -63,10 +63,14 @@ def run(args) -> int:
     return 0
 
 
-def _floats(path: str | None, program, frames: np.ndarray | None):
+def _floats(args, program, frames: np.ndarray | None):
     """The program to measure noise against, and its name."""
     import lrnn
+    from lrnn.models import DENOISER_FLOAT
 
+    path = args.floats
+    if path is None and args.model is None:
+        path = str(DENOISER_FLOAT)
     if path is None:
         return None
     if not program.is_fixed:
