@@ -131,3 +131,19 @@ def test_the_corpus_loses_less_than_a_tenth_of_a_decibel(denoiser):
     scores = [[si_snr(d.offline(clip.noisy), clip.clean).item() for d in both] for clip in clips]
     before, after = np.mean(scores, 0)
     assert before - after < 0.1
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.skipif("LRNN_DATA" not in os.environ, reason="LRNN_DATA names no corpus")
+@pytest.mark.skipif(not HAS_CORE, reason="the native engine is not built here")
+def test_every_frame_of_the_corpus_is_the_same_everywhere():
+    """38,038 frames in the native engine and torch; the numpy executor, at 7 ms a frame, takes the first 200."""
+    from lrnn.data.ndns import NdnsFolder, find_validation
+
+    shipped = Denoiser.load()
+    for clip in NdnsFolder(find_validation(os.environ["LRNN_DATA"])):
+        frames = shipped.features(np.asarray(clip.noisy), 16000)
+        native = shipped.program.stream("native").run(frames)
+        assert np.array_equal(native, shipped.program.stream("torch").run(frames))
+    assert np.array_equal(native[:200], shipped.program.stream("numpy").run(frames[:200]))
