@@ -138,7 +138,7 @@ def test_the_corpus_loses_less_than_a_tenth_of_a_decibel(denoiser):
 @pytest.mark.skipif("LRNN_DATA" not in os.environ, reason="LRNN_DATA names no corpus")
 @pytest.mark.skipif(not HAS_CORE, reason="the native engine is not built here")
 def test_every_frame_of_the_corpus_is_the_same_everywhere():
-    """38,038 frames in the native engine and torch; the numpy executor, at 7 ms a frame, takes the first 200."""
+    """38,038 frames in the native engine and torch; the numpy executor, which takes minutes, on 200."""
     from lrnn.data.ndns import NdnsFolder, find_validation
 
     shipped = Denoiser.load()
