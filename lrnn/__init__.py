@@ -7,7 +7,20 @@ first used.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from lrnn.nn import S5, S5Block, S5BlockConfig, S5Options, SequenceModel, SequenceModelConfig, SparseLinear
+from lrnn.nn import (
+    HGRN,
+    S5,
+    HGRNBlock,
+    HGRNBlockConfig,
+    HGRNOptions,
+    HGRNStack,
+    S5Block,
+    S5BlockConfig,
+    S5Options,
+    SequenceModel,
+    SequenceModelConfig,
+    SparseLinear,
+)
 from lrnn.ops import SparsePattern, SparseWeight, backends, scan, sparse_linear
 
 if TYPE_CHECKING:
@@ -35,8 +48,13 @@ _LATER = {
 _PACKAGES = ("data", "engine", "profile", "program", "prune", "quant", "train")
 
 __all__ = [
+    "HGRN",
     "S5",
     "Denoiser",
+    "HGRNBlock",
+    "HGRNBlockConfig",
+    "HGRNOptions",
+    "HGRNStack",
     "Program",
     "Prune",
     "Pruner",

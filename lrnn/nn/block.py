@@ -30,12 +30,13 @@ class TimeDropout(nn.Module):
         return f"p={self.p}"
 
 
-def linear(d_in: int, d_out: int) -> nn.Linear:
+def linear(d_in: int, d_out: int, bias: bool = True) -> nn.Linear:
     """nn.Linear with LeCun-normal weights and zero bias, as flax initialises a Dense."""
-    layer = nn.Linear(d_in, d_out)
+    layer = nn.Linear(d_in, d_out, bias)
     with torch.no_grad():
         layer.weight.copy_(lecun_normal((d_out, d_in), fan_in=d_in))
-        layer.bias.zero_()
+        if bias:
+            layer.bias.zero_()
     return layer
 
 

@@ -1,4 +1,4 @@
-"""Configuration of S5 layers, blocks and models: frozen dataclasses, plain values only."""
+"""Configuration of layers, blocks and models: frozen dataclasses, plain values only."""
 
 from __future__ import annotations
 
@@ -134,3 +134,54 @@ class SequenceModelConfig(S5BlockConfig):
             d_model=int(blocks * self.d_model / self.blocks),
             d_state=int(blocks * self.d_state / self.blocks),
         )
+
+
+@dataclass(frozen=True)
+class HGRNOptions:
+    """Which HGRN it is: flash-linear-attention's by default; the authors' is
+    HGRNOptions("complex", norm="layer", bias=True).
+
+    Args:
+        recurrence: "real", or "complex" with a learned phase per state.
+        norm: of the states before the output gate, root mean square or layer norm.
+        bias: whether the projections have biases.
+        norm_eps: added to the mean square or variance.
+    """
+
+    recurrence: Literal["real", "complex"] = "real"
+    norm: Literal["rms", "layer"] = "rms"
+    bias: bool = False
+    norm_eps: float = 1e-6
+
+    def __post_init__(self):
+        _one_of("recurrence", self.recurrence, ("real", "complex"))
+        _one_of("norm", self.norm, ("rms", "layer"))
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps is {self.norm_eps}, expected a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HGRNBlockConfig:
+    """One block: norm, HGRN, residual; norm, gated linear unit, residual.
+
+    Args:
+        d_model: width H of the residual stream.
+        d_state: states N of the HGRN.
+        d_hidden: width of the gated linear unit.
+        relu: "none" leaves every SiLU; "gates" puts a ReLU in its place, so that both output matrices read
+            zeros; "all" rectifies the norms too, so that every matrix does (stages 1 and 2 of Mirzadeh et
+            al. 2023, "ReLU Strikes Back").
+        hgrn: the rest, see HGRNOptions; `bias` and `norm_eps` hold for the whole block.
+    """
+
+    d_model: int = 256
+    d_state: int = 256
+    d_hidden: int = 768
+    relu: Literal["none", "gates", "all"] = "none"
+    hgrn: HGRNOptions = field(default_factory=HGRNOptions)
+
+    def __post_init__(self):
+        _one_of("relu", self.relu, ("none", "gates", "all"))
+        for name in ("d_model", "d_state", "d_hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")

@@ -1,9 +1,12 @@
-"""Batch norm over batch and time, with the paper's statistics."""
+"""Batch norm over batch and time, with the paper's statistics; root mean square norm in full precision."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lrnn.nn.s5 import at_least_float32
 
 
 class BatchNorm(nn.Module):
@@ -51,3 +54,12 @@ class BatchNorm(nn.Module):
     def extra_repr(self) -> str:
         """Sizes."""
         return f"{self.d}, momentum={self.momentum}, eps={self.eps}, frozen={self.frozen}"
+
+
+class RMSNorm(nn.RMSNorm):
+    """nn.RMSNorm that computes in float32 or wider and returns its input's dtype, as under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of x."""
+        weight = None if self.weight is None else at_least_float32(self.weight)
+        return F.rms_norm(at_least_float32(x), self.normalized_shape, weight, self.eps).to(x.dtype)

@@ -79,12 +79,12 @@ class S5(nn.Module):
 
     def input_matrix(self, gain: Tensor) -> Tensor:
         """B_bar as a real matrix (2P, H) of interleaved (re, im) rows."""
-        B_bar = gain[:, None] * torch.view_as_complex(_at_least_float32(self.B))
+        B_bar = gain[:, None] * torch.view_as_complex(at_least_float32(self.B))
         return torch.view_as_real(B_bar).transpose(1, 2).flatten(0, 1)
 
     def output_matrix(self) -> Tensor:
         """C as a real matrix (H, 2P): Re(C h) = sum of C_re h_re - C_im h_im, twice that with conj_sym."""
-        C = _at_least_float32(self.C)
+        C = at_least_float32(self.C)
         scale = 2.0 if self.options.conj_sym else 1.0
         return (C * C.new_tensor([scale, -scale])).flatten(1)
 
@@ -112,7 +112,7 @@ class S5(nn.Module):
         self._check(x, state)
         lambda_bar, gain = self.discretize()
         Bx = F.linear(x, self.input_matrix(gain).to(x.dtype))  # (B, T, 2P)
-        Bx = torch.view_as_complex(_at_least_float32(Bx).unflatten(-1, (-1, 2)))  # (B, T, P)
+        Bx = torch.view_as_complex(at_least_float32(Bx).unflatten(-1, (-1, 2)))  # (B, T, P)
         h, h_last = scan(lambda_bar, Bx, state, reset)
         parts = self.state_relu(torch.view_as_real(h))
         if self.options.bidirectional:
@@ -141,7 +141,7 @@ class S5(nn.Module):
 
 def discretize(re: Tensor, im: Tensor, log_step: Tensor, options: S5Options) -> tuple[Tensor, Tensor]:
     """`S5.discretize` of any eigenvalues and step sizes, each (P,)."""
-    re, im, log_step = (_at_least_float32(p) for p in (re, im, log_step))
+    re, im, log_step = (at_least_float32(p) for p in (re, im, log_step))
     if options.clip_eigs:
         re = re.clamp(max=MAX_DECAY)
     Lambda = torch.complex(re, im)
@@ -161,5 +161,6 @@ def check_frames(x: Tensor, width: int) -> None:
         raise TypeError(f"x has dtype {x.dtype}, expected a real floating-point type")
 
 
-def _at_least_float32(p: Tensor) -> Tensor:
+def at_least_float32(p: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32, wider types as they are."""
     return p if p.dtype in (torch.float32, torch.float64) else p.float()

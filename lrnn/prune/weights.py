@@ -13,6 +13,8 @@ from torch.nn.utils import parametrize
 from lrnn.nn import S5
 from lrnn.prune import mask
 
+# Parameters that set time constants and multiply nothing: a zero there is no saving.
+_TIME_CONSTANTS = ("log_step", "lower_bounds")
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
@@ -49,7 +51,7 @@ class Weight:
 
 
 def find_weights(module: nn.Module, exclude: Sequence[str] = (), also: Sequence[str] = ()) -> list[Weight]:
-    """Parameters of `module` with two axes or more, sorted by name; no biases, norms and step sizes.
+    """Parameters of `module` with two axes or more, sorted by name; no biases, norms and time constants.
 
     Args:
         module: any module.
@@ -116,7 +118,7 @@ def parameters_of(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 def _is_candidate(owner: nn.Module, attribute: str, also: Sequence[str]) -> bool:
     if attribute in also:
         return True
-    if isinstance(owner, _NORMS) or attribute == "log_step" or attribute.startswith("bias"):
+    if isinstance(owner, _NORMS) or attribute in _TIME_CONSTANTS or attribute.startswith("bias"):
         return False
     if is_lazy(owner._parameters.get(attribute)):
         return True
