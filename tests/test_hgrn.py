@@ -363,6 +363,22 @@ class TestDropIn:
         torch.testing.assert_close((y, state), (expected, last))
         torch.testing.assert_close(grads, [p.grad for p in model.parameters()])
 
+    @kinds
+    def test_autocast_is_near_float32(self, kind):
+        hgrn, x = layer(0, HGRNOptions(kind), dtype=torch.float32), torch.randn(2, 50, 6)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = hgrn(x)[0].float()
+        torch.testing.assert_close(half, hgrn(x)[0], atol=0.05, rtol=0.05)
+
+    def test_exports_with_any_batch_and_length(self):
+        model = stack(kind="real", dtype=torch.float32).eval()
+        batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
+        state = tuple(h.detach() for h in model(torch.randn(2, 5, 6))[1])
+        shapes = {"x": {0: batch, 1: time}, "state": ({0: batch},) * 3}
+        program = torch.export.export(model, (torch.randn(2, 7, 6), state), dynamic_shapes=shapes)
+        x, state = torch.randn(3, 11, 6), tuple(torch.randn(3, 4) for _ in range(3))
+        torch.testing.assert_close(program.module()(x, state), model(x, state))
+
     def test_deep_copy_and_state_dict(self):
         model, x = Tagger(), torch.randn(2, 7, 3)
         twin, other = copy.deepcopy(model), Tagger()
@@ -397,6 +413,16 @@ class TestDropIn:
             "theta": (4,),
         }
         assert HGRN(6, 4, options=AUTHORS).theta.tolist() == pytest.approx([1, 1e-2, 1e-4, 1e-6])
+
+    def test_of_the_language_model_with_370_million(self):
+        """Pierro et al.'s, from its MACs per token: the real recurrence, a dense head of its own."""
+        with torch.device("meta"):
+            deep = HGRNStack(HGRNBlockConfig(d_model=1024, d_state=1024, d_hidden=2816), 24)
+        table = 32_000 * 1024  # embedding, and head once more
+        assert sum(p.numel() for p in deep.parameters()) + 2 * table == pytest.approx(374e6, abs=0.5e6)
+        matrices = sum(w.dense.numel() for w in find_weights(deep))
+        for sparsity, macs in ((0, 341), (0.5, 187), (0.8, 95), (0.9, 64)):
+            assert ((1 - sparsity) * matrices + table) / 1e6 == pytest.approx(macs, abs=1)
 
 
 class TestCompression:
@@ -436,6 +462,10 @@ class TestCompression:
             ValueError, match="lower_bounds belongs to a HGRNStack, which has no quantised form"
         ):
             prepare(stack(dtype=torch.float32))
+        deep = stack(dtype=torch.float32)
+        prepare(deep, exclude=("lower_bounds",))
+        calibrate_model(deep, [torch.randn(2, 9, 6)])
+        assert deep(torch.randn(2, 9, 6))[0].isfinite().all()
 
     def test_quantisation_rounds_the_matrices_of_a_layer_and_leaves_its_recurrence(self):
         hgrn, x = layer(0, HGRNOptions("complex"), dtype=torch.float32), torch.randn(2, 9, 6)

@@ -80,7 +80,7 @@ class HGRN(nn.Module):
         state: Tensor | None = None,
         reset: Tensor | None = None,
         lower_bound: Tensor | None = None,
-    ):
+    ) -> tuple[Tensor, Tensor]:
         """Run over a stretch of time.
 
         Args:
@@ -105,7 +105,7 @@ class HGRN(nn.Module):
         state: Tensor | None = None,
         reset: Tensor | None = None,
         lower_bound: Tensor | None = None,
-    ):
+    ) -> tuple[Tensor, Tensor]:
         """The states h (B, T, N) and the last of them (B, N); arguments as in `forward`."""
         self._check(x, state, lower_bound)
         forget, write = self.gates(x, lower_bound)

@@ -62,7 +62,7 @@ class HGRNBlock(nn.Module):
         state: Tensor | None = None,
         reset: Tensor | None = None,
         lower_bound: Tensor | None = None,
-    ):
+    ) -> tuple[Tensor, Tensor]:
         """x (B, T, H), the rest as for HGRN -> y (B, T, H), state (B, N)."""
         check_frames(x, self.config.d_model)
         y, state = self.mixer(self.mixer_relu(self.mixer_norm(x)), state, reset, lower_bound)
@@ -100,7 +100,9 @@ class HGRNStack(nn.Module):
         # The sum of the others, not a difference: the first is zero to the bit.
         return torch.cat([torch.zeros_like(p[:1]), p[1:].cumsum(0)])
 
-    def forward(self, x: Tensor, state: tuple | None = None, reset: Tensor | None = None):
+    def forward(
+        self, x: Tensor, state: tuple[Tensor | None, ...] | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run over a stretch of time.
 
         Args:
