@@ -139,7 +139,7 @@ class SequenceModelConfig(S5BlockConfig):
 @dataclass(frozen=True)
 class HGRNOptions:
     """Which HGRN it is: flash-linear-attention's by default; the authors' is
-    HGRNOptions("complex", norm="layer", bias=True).
+    HGRNOptions("complex", norm="layer", bias=True, norm_eps=1e-5).
 
     Args:
         recurrence: "real", or "complex" with a learned phase per state.
