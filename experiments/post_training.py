@@ -69,13 +69,13 @@ def main() -> None:
     print(out.with_suffix(".md").read_text())
 
 
-def training_frames(denoiser: Denoiser, data: str) -> list[torch.Tensor]:
-    """What the network reads of mixtures made as for training, (clips, frames, width) each."""
+def training_frames(denoiser: Denoiser, data: str, clips: int = CLIPS) -> list[torch.Tensor]:
+    """What the network reads of mixtures made as for training, (8, frames, width) each."""
     from lrnn.train import DenoiseData
 
     module = DenoiseData(data, batch_size=8, clip_seconds=SECONDS)
     module.setup("fit")
-    batches = module.calibration_batches(CLIPS // 8)
+    batches = module.calibration_batches(clips // 8)
     return [denoiser.stft.read(denoiser.stft.analyse(noisy)) for noisy, _ in batches]
 
 
