@@ -89,8 +89,8 @@ def _head(report: dict, grid: Grid) -> list[str]:
     about = (
         f"One denoiser at k = {report['k']:g} trained dense for {dense:,} steps of {size}, from it one "
         f"network for each level in {pruning:,} more (ERK, masks frozen at 70 % of them; 0 % only trains "
-        f"on), seed {report['seed']}: short runs, to compare with each other only. Each network is rounded to "
-        f"every format without training, ranges from {report['clips']} training mixtures (minmax; mse where "
+        f"on), seed {report['seed']}: short runs, to compare with each other only. Each network is rounded to"
+        f" every format without training, ranges from {report['clips']} training mixtures (minmax; mse where "
         f"activations have 8 bits). What is called trained had {last:,} more steps with its masks frozen, as "
         f"it runs quantised; in float32 as many in float. SI-SNR in dB on {grid.clips} validation clips, "
         f"noisy {grid.noisy:.2f} dB."
@@ -209,14 +209,14 @@ def plot(report: dict, path: Path) -> None:
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     panels = parts[0].subplots(2, 2).flat
     maps = {
-        "SI-SNR, dB, without training": (grid.quality, "{:.1f}", "viridis"),
+        "SI-SNR, dB, rounded without training": (grid.quality, "{:.1f}", "viridis"),
         "thousand effective multiply-accumulates per frame": (
             grid.thousands("macs_effective"),
             "{:.0f}",
             "Blues",
         ),
         "kB of the file": (grid.thousands("file_bytes"), "{:.0f}", "Blues"),
-        "microseconds per frame": (lambda *at: (grid.time(*at) or [None])[0], "{:.1f}", "Blues"),
+        "microseconds per frame, native step": (lambda *at: (grid.time(*at) or [None])[0], "{:.1f}", "Blues"),
     }
     for panel, (title, how) in zip(panels, maps.items(), strict=True):
         _heat(panel, grid, title, *how)
@@ -229,20 +229,24 @@ def plot(report: dict, path: Path) -> None:
 
 
 def _heat(panel, grid: Grid, title: str, value, form: str, colours: str) -> None:
-    """A number and a colour for each cell; grey where there is none."""
+    """A number and a colour for each cell, costs along their logarithm; grey where there is none."""
+    from matplotlib.colors import LogNorm, Normalize
+
     table = np.array([[value(level, f) for level in grid.levels] for f in grid.formats], float)
-    known = table[np.isfinite(table)]
+    table = np.ma.masked_invalid(table)
+    norm = Normalize(grid.noisy) if colours == "viridis" else LogNorm()  # below the noisy input all is bad
+    norm.autoscale_None(table)
+    norm.vmax = max(norm.vmax or 1, norm.vmin or 1)
     panel.set_facecolor("#e4e4e4")
-    low, high = (known.min(), known.max()) if len(known) else (0, 1)
-    if colours == "viridis":
-        low = max(low, grid.noisy)  # worse than the noisy input is as bad as it gets
-    panel.imshow(table, cmap=colours, vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+    panel.imshow(table, cmap=colours, norm=norm, aspect="auto")
     for row, column in np.ndindex(*table.shape):
-        cell = grid.cells.get((grid.levels[column], grid.formats[row]), {})
-        number = table[row, column]
-        text = form.format(number) if np.isfinite(number) else "refused" if "refused" in cell else "-"
-        shade = (number - low) / max(high - low, 1e-9)
-        dark = np.isfinite(number) and (shade < 0.6 if colours == "viridis" else shade > 0.6)
+        number, cell = table[row, column], grid.cells.get((grid.levels[column], grid.formats[row]), {})
+        dark = False
+        if number is np.ma.masked:
+            text = "refused" if "refused" in cell else "-"
+        else:
+            text, shade = form.format(number), float(norm(number))
+            dark = shade < 0.6 if colours == "viridis" else shade > 0.6
         panel.text(column, row, text, ha="center", va="center", fontsize=7, color="w" if dark else "k")
     panel.set_xticks(range(len(grid.levels)), [f"{level} %" for level in grid.levels])
     panel.set_yticks(range(len(grid.formats)), grid.formats)
@@ -251,7 +255,11 @@ def _heat(panel, grid: Grid, title: str, value, form: str, colours: str) -> None
 
 
 def _training(panel, grid: Grid, level: int) -> None:
-    """Simulated (open) and fixed point (filled), without training (left, grey) and with it (right, blue)."""
+    """Simulated (open) and fixed point (filled), without training (left, grey) and with it (right, blue).
+
+    Far below the noisy input they stand on the lower edge, with their number.
+    """
+    floor, below = grid.noisy - 1, {"textcoords": "offset points", "ha": "center", "fontsize": 7}
     forms = [f for f in grid.formats if (level, f) in grid.trained and f != "float32"]
     for cells, shift, colour, mark, label in (
         (grid.cells, -0.12, "#8a8a8a", "o", ""),
@@ -263,7 +271,9 @@ def _training(panel, grid: Grid, level: int) -> None:
         for kind, face, size in (("simulated", "none", 60), ("fixed", colour, 14)):
             means = [_mean(cells.get((level, f), {}).get(kind)) for f in forms]
             points = [(i + shift, mean) for i, mean in enumerate(means) if mean is not None]
-            xy = np.reshape(points, (-1, 2)).T
+            for x, y in (point for point in points if kind == "fixed" and point[1] < floor):
+                panel.annotate(f"{y:.1f}", (x, floor), xytext=(0, 5), **below, color=colour)
+            xy = np.maximum(np.reshape(points, (-1, 2)), (-1, floor)).T
             name = f"{label}{'fixed point' if kind == 'fixed' else 'simulated'}"
             panel.scatter(*xy, s=size, marker=mark, facecolors=face, edgecolors=colour, label=name)
     panel.axhline(grid.noisy, color="#b04a3a", linewidth=1, linestyle=":", label="noisy")

@@ -140,3 +140,36 @@ def test_wrong_options_are_named(ablation, tmp_path, capsys, options, message):
         run(ablation, tmp_path, *options)
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def cell(level: int, form: str, trained: bool = False, **more) -> dict:
+    return {"run": "", "level": level, "format": form, "trained": trained, **WORK, **more}
+
+
+def quality(mean: float) -> dict:
+    return {"si_snr": [mean, mean - 1, mean + 1], "si_snri": mean - 8, "after": [mean - 0.5, mean + 0.5]}
+
+
+WORK = {"macs": 3000, "macs_weights": 2000, "macs_effective": 1000}
+WHY = "the sum of row 3 could reach 9"
+CELLS = [
+    cell(0, "float32", simulated=quality(12.0), file_bytes=4000),
+    cell(0, "loihi2", refused=WHY),
+    cell(0, "w4a8", simulated=quality(9.0), fixed=quality(9.25), file_bytes=1000),
+    cell(0, "float32", True, simulated=quality(12.5)),
+    cell(0, "w4a8", True, simulated=quality(11.0), fixed=quality(11.25)),
+]
+
+
+def test_the_table_says_what_was_refused_and_compares_what_was_trained_alike(ablation, tmp_path):
+    times = {"0 float32": [6.0, 5.0], "0 w4a8": [3.0, 2.0]}
+    about = {"command": "", "k": 1.0, "steps": [3, 2, 1], "batch_size": 2, "clip_seconds": 1.0, "clips": 8}
+    about |= {"seed": 0, "missing": [], "cells": CELLS, "microseconds": times}
+    ablation.write(tmp_path / "grid", about)
+    lines = (tmp_path / "grid.md").read_text().splitlines()
+    assert "| loihi2 | - |" in lines
+    assert f"loihi2 refused at 0 %: {WHY}." in lines
+    assert "| 0 % | w4a8 | 9.00 | 9.25 | 11.00 | 11.25 | -1.25 (-1.25 to -1.25) |" in lines
+    figures = "9.25 (8.25 to 10.25) | -2.75 (-2.75 to -2.75)"
+    assert f"| 0 % | w4a8 | {figures} | 2.0 | 1.0 | 1.0 | 3.00 (2.00) | 2.00 |" in lines
+    assert "refused" in (tmp_path / "grid.svg").read_text()
