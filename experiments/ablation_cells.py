@@ -129,12 +129,14 @@ class Bench:
         """Microseconds per frame of `NativeStream.step`, median and minimum, by the name of the program.
 
         All programs take turns in one process, on one pinned thread and frames of the validation clips. They
-        are timed anew where one of them is another; with `keep`, or without a native engine, never.
+        are timed anew where one of them is another; with `keep`, or without a native engine, never: then
+        those that have changed have no time.
         """
         path = self.folder / "times.json"
         found, known = _read(path), {name: _hash(file) for name, file in programs.items()}
         if keep or core_library()[0] is None or found.get("programs") == known:
-            return found.get("microseconds", {})
+            timed = found.get("programs", {})
+            return {name: found["microseconds"][name] for name in known if timed.get(name) == known[name]}
         made = {"programs": known, "microseconds": self._timed(programs)}
         _write(path, made)
         return made["microseconds"]
