@@ -79,8 +79,7 @@ class Bench:
             simulated = rounded(plain, scheme)
             return {"simulated": self._quality(simulated), **self._work(simulated)}
         ranges = self._ranges(model, observer(form), scheme.activation_bits)
-        simulated = rounded(plain, scheme, ranges)
-        made = self._work(simulated)
+        simulated, made = rounded(plain, scheme, ranges), {}
         if scheme.message_bits is None:  # which the simulation does not know
             made["simulated"] = self._quality(simulated)
         try:
@@ -89,7 +88,8 @@ class Bench:
             return {**made, "refused": str(error)}
         fixed.save(out)
         engine = "torch" if core_library()[0] is None else "native"  # the same integers
-        return {**made, "fixed": self._quality(fixed, engine), "file_bytes": out.stat().st_size}
+        made |= {"fixed": self._quality(fixed, engine), "file_bytes": out.stat().st_size}
+        return {**made, **self._work(fixed)}
 
     def _calibrated(self, model: Path, observer: str, bits: int) -> Ranges:
         program = lrnn.load(model)

@@ -11,6 +11,7 @@ from lrnn.data.bootstrap import intervals
 from lrnn.files import written_whole
 
 WIDTH = 110
+COSTS = ("macs_weights", "macs_effective", "file_bytes")
 
 
 def write(out: Path, report: dict) -> None:
@@ -148,7 +149,7 @@ def _all_cells(grid: Grid) -> list[str]:
     about = (
         "Every cell without training: SI-SNR with its 95 % bootstrap interval over clips; mean difference to "
         "the level's float network over the same clips; thousands of multiply-accumulates per frame with "
-        "nonzero weights, and with nonzero inputs too, counted on the simulated program; size of the file; "
+        "nonzero weights, and with nonzero inputs too; size of the file; "
         "microseconds per frame of the native engine's step, median (minimum), all in one process, and times "
         "as fast as the dense network in float32 by medians. fp8 has no file and no engine of its own."
     )
@@ -168,9 +169,7 @@ def _all_cells(grid: Grid) -> list[str]:
             figures = [
                 _interval(found and found["si_snr"], ".2f"),
                 _loss(grid, cell),
-                f"{cell['macs_weights'] / 1000:.1f}",
-                f"{cell['macs_effective'] / 1000:.1f}",
-                f"{cell['file_bytes'] / 1000:.1f}" if "file_bytes" in cell else "-",
+                *(_number(grid.thousands(key)(level, form), ".1f") for key in COSTS),
                 f"{time[0]:.2f} ({time[1]:.2f})" if time else "-",
                 f"{dense[0] / time[0]:.2f}" if time and dense else "-",
             ]
