@@ -234,8 +234,8 @@ def _heat(panel, grid: Grid, title: str, value, form: str, colours: str) -> None
     table = np.array([[value(level, f) for level in grid.levels] for f in grid.formats], float)
     table = np.ma.masked_invalid(table)
     norm = Normalize(grid.noisy) if colours == "viridis" else LogNorm()  # below the noisy input all is bad
-    norm.autoscale_None(table)
-    norm.vmax = max(norm.vmax or 1, norm.vmin or 1)
+    norm.autoscale_None(table if table.count() else [1, 2])
+    norm.vmax = max(norm.vmin, norm.vmax)
     panel.set_facecolor("#e4e4e4")
     panel.imshow(table, cmap=colours, norm=norm, aspect="auto")
     for row, column in np.ndindex(*table.shape):

@@ -173,3 +173,5 @@ def test_the_table_says_what_was_refused_and_compares_what_was_trained_alike(abl
     figures = "9.25 (8.25 to 10.25) | -2.75 (-2.75 to -2.75)"
     assert f"| 0 % | w4a8 | {figures} | 2.0 | 1.0 | 1.0 | 3.00 (2.00) | 2.00 |" in lines
     assert "refused" in (tmp_path / "grid.svg").read_text()
+    ablation.write(tmp_path / "untimed", about | {"microseconds": {}})
+    assert (tmp_path / "untimed.svg").is_file()
