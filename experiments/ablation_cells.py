@@ -22,6 +22,7 @@ from lrnn.profile.bench.timing import interleaved, torch_threads
 from lrnn.program import Program, calibrate, compile_fixed
 from lrnn.program.rounded import rounded
 from lrnn.quant import Ranges, get_scheme
+from lrnn.train.checkpoint import load_checkpoint
 
 BLOCK = 32  # frames of one timed call: the loop around it costs nothing then
 ROUNDS, BUDGET = 41, 90.0
@@ -70,7 +71,7 @@ class Bench:
 
     def _measure(self, model: Path, form: str, out: Path) -> dict:
         """Score and count a network in float, rounded, and in fixed point, which is written to `out`."""
-        program = lrnn.load(model)
+        program = _load(model)
         if form == "float32":
             size = model.stat().st_size
             return {"simulated": self._quality(program), "file_bytes": size, **self._work(program)}
@@ -92,7 +93,7 @@ class Bench:
         return {**made, **self._work(fixed)}
 
     def _calibrated(self, model: Path, observer: str, bits: int) -> Ranges:
-        program = lrnn.load(model)
+        program = _load(model)
         trained = program.meta.get("quantization")
         known = Ranges.from_json(trained["ranges"]) if trained and trained["ranges"] else None
         return calibrate(_without_training(program), self._frames(program), observer, bits, known=known)
@@ -156,6 +157,11 @@ class Bench:
 
 def _steps(stream, block: list) -> Callable[[], list]:
     return lambda: [stream.step(frame) for frame in block]
+
+
+def _load(model: Path) -> Program:
+    """A program in float, of its file or of a checkpoint."""
+    return lrnn.load(model) if model.suffix == ".lrnn" else lrnn.compile(*load_checkpoint(model))
 
 
 def _without_training(program: Program) -> Program:

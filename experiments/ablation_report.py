@@ -125,7 +125,9 @@ def _training_table(grid: Grid) -> list[str]:
     about = (
         "Rounding simulated in float with the same static scales, and in fixed point, without and with "
         "training. To float: mean difference, over the same clips, of the last column to the level's float "
-        "network that was trained on for as long, with its 95 % bootstrap interval."
+        "network that was trained on for as long, with its 95 % bootstrap interval. What was trained "
+        "quantised is measured as the checkpoint has it: exporting scales the decoder to match the level and "
+        "rounds it anew."
     )
     lines = [
         *wrap(about, WIDTH),
@@ -261,8 +263,8 @@ def _training(panel, grid: Grid, level: int) -> None:
     floor, below = grid.noisy - 1, {"textcoords": "offset points", "ha": "center", "fontsize": 7}
     forms = [f for f in grid.formats if (level, f) in grid.trained and f != "float32"]
     for cells, shift, colour, mark, label in (
-        (grid.cells, -0.12, "#8a8a8a", "o", ""),
-        (grid.trained, 0.12, "#1b4f8a", "s", "trained, "),
+        (grid.cells, -0.2, "#8a8a8a", "o", ""),
+        (grid.trained, 0.2, "#1b4f8a", "s", "trained, "),
     ):
         if (level, "float32") in cells:
             mean = _mean(cells[level, "float32"]["simulated"])
