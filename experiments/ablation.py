@@ -67,11 +67,7 @@ class Run:
         return (self.folder(root) / "model.lrnn").is_file()
 
     def model(self, root: Path) -> Path:
-        """What is measured: the program, or where it was trained quantised its last checkpoint.
-
-        The program has its level matched by a gain on the decoder, whose weights are then rounded anew: with
-        4 bits that cost up to 1.8 dB. SI-SNR knows no level.
-        """
+        """What is measured: the program, or of what was trained quantised the last checkpoint, on its grids."""
         folder = self.folder(root)
         if self.scheme in (None, "float32"):
             return folder / "model.lrnn"

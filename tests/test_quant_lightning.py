@@ -206,6 +206,9 @@ def test_a_tiny_run_from_the_command_line(tmp_path):
         assert len([row for row in csv.DictReader(file) if row["train_loss"]]) == 24
     meta = lrnn.load(whole / "runs/tiny/version_0/model.lrnn").meta
     assert meta["quantization"]["ranges"]["clips"] == 4
+    exported, _ = load_checkpoint(whole / "runs/tiny/version_0/model.safetensors")
+    trained, _ = load_checkpoint(whole / "runs/tiny/version_0/checkpoints/step-00000024.ckpt")
+    assert torch.equal(exported.decoder.weight, trained.decoder.weight)  # no last touch: it is on its grid
 
     shutil.copytree(whole, halves, dirs_exist_ok=True)
     for name in ("checkpoints/step-00000023.ckpt", "checkpoints/step-00000024.ckpt", "model.lrnn"):
