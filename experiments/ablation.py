@@ -67,7 +67,7 @@ class Run:
         return (self.folder(root) / "model.lrnn").is_file()
 
     def model(self, root: Path) -> Path:
-        """What is measured: the program, or of what was trained quantised the last checkpoint, on its grids."""
+        """What is measured: the program, or the last checkpoint of what was trained quantised."""
         folder = self.folder(root)
         if self.scheme in (None, "float32"):
             return folder / "model.lrnn"
