@@ -19,6 +19,7 @@ struct lrnn_engine {
     lrnn::Graph graph;
     lrnn::Plan plan;
     bool finished = false;
+    bool has_integers = false;  // some node is in fixed point
     std::int32_t output = lrnn::kNone;
     std::int32_t status = LRNN_OK;  // the first error
     std::string error;

@@ -6,17 +6,11 @@
 #include <cstdint>
 
 #include "core/engine/elementwise.h"
+#include "core/engine/lanes.h"
 
 namespace lrnn {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
 using Vector = float __attribute__((vector_size(4 * kLanes), may_alias));
 using Integers = std::int32_t __attribute__((vector_size(4 * kLanes)));
 using Pairs = std::uint64_t __attribute__((vector_size(4 * kLanes)));

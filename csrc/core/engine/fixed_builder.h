@@ -80,6 +80,7 @@ public:
     }
 
     std::int32_t append_to(lrnn_engine* engine, FixedLoops::Run run) {
+        engine->has_integers = true;
         owned_->run = run;
         node_.fixed = std::move(owned_);
         return append(engine, std::move(node_));

@@ -9,17 +9,11 @@
 #endif
 
 #include "core/engine/fixed.h"
+#include "core/engine/lanes.h"
 
 namespace lrnn {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
 constexpr int kHalf = kLanes / 2;
 using Narrow = std::int32_t __attribute__((vector_size(4 * kLanes), may_alias));
 using Wide = std::int64_t __attribute__((vector_size(8 * kHalf), may_alias));

@@ -38,8 +38,7 @@ void run_tile(lrnn_stream* stream, std::int32_t frames, const float* in, float* 
 
 // Floats at the ends of integers are what numpy makes of them, denormal or not.
 std::optional<FlushDenormals> flushing(const lrnn_engine& engine) {
-    const bool integers = std::any_of(engine.graph.begin(), engine.graph.end(), [](const Node& n) { return n.fixed != nullptr; });
-    return integers ? std::optional<FlushDenormals>() : std::optional<FlushDenormals>(std::in_place);
+    return engine.has_integers ? std::nullopt : std::optional<FlushDenormals>(std::in_place);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@ proof that no sum overflows.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
@@ -62,7 +63,7 @@ class FixedNode(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Rounded(FixedNode):
+class Rounded(FixedNode, ABC):
     """A node that shifts its sums to `exponent` and saturates them at `bits`."""
 
     exponent: int = 0
@@ -102,9 +103,9 @@ class Rounded(FixedNode):
         """As `greatest`, with what a node multiplies on the way in more bits than it sums."""
         return self.greatest(inputs)
 
+    @abstractmethod
     def sums(self, inputs: tuple[Format, ...]) -> Iterable[tuple[int, int]]:
         """Of each row, a bound on its sum of magnitudes, and the shift that follows."""
-        raise NotImplementedError
 
 
 def with_shift(bound: int, shift: int) -> int:
