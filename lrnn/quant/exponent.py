@@ -11,6 +11,11 @@ from torch import Tensor
 
 from lrnn.quant.scheme import WeightScale
 
+MOST_EXPONENT = 126
+"""Of a value's scale, either way: 2 ** -126 is the smallest normal float32."""
+SATURATED_SIGMOID = 16.0
+"""Beyond it a sigmoid is 0 or 1 to 23 bits."""
+
 _MOST_DECAY_EXPONENT = 30  # squares of such integers fit 62 bits
 
 

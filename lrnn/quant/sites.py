@@ -19,8 +19,6 @@ from torch.nn.utils import parametrize
 from lrnn.nn import S5, BatchNorm, S5Block, SequenceModel
 from lrnn.prune.weights import matches, parameters_of
 
-MOST_EXPONENT = 126
-
 Kind = Literal["message", "carried", "state", "sigmoid", "before_sigmoid"]
 Role = Literal["matrix", "input", "output", "diagonal", "decay", "scale"]
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, BatchNorm)

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lrnn.quant.exponent import exponent_for_range, largest_integer
+from lrnn.quant.exponent import (
+    MOST_EXPONENT,
+    SATURATED_SIGMOID,
+    exponent_for_range,
+    largest_integer,
+)
 from lrnn.quant.fake import fake_clamp, fake_round
 from lrnn.quant.observer import Histogram
 from lrnn.quant.ranges import Observer, Range
 from lrnn.quant.scheme import Scheme
-from lrnn.quant.sites import MOST_EXPONENT, Site, walk
-
-SATURATED_SIGMOID = 16.0
-"""Beyond it a sigmoid is 0 or 1 to 23 bits."""
+from lrnn.quant.sites import Site, walk
 
 Side = Literal["input", "output"]
 _OBSERVERS = get_args(Observer)

@@ -14,8 +14,8 @@ import numpy as np
 from lrnn.program.fixed.format import Format
 from lrnn.program.nodes import Node
 from lrnn.quant import Rounding
+from lrnn.quant.exponent import MOST_EXPONENT
 
-MOST_EXPONENT = 126  # 2 ** -126 is the smallest normal float32
 MOST_SHIFT = 62  # of 64 bits
 WEIGHTS = ("int8", "int16")
 BIASES = ("int32", "int64")

@@ -13,7 +13,6 @@ import numpy as np
 from lrnn.program import nodes as op
 from lrnn.program.dead import drop_dead_states
 from lrnn.program.fixed import nodes as fixed
-from lrnn.program.fixed.base import MOST_EXPONENT
 from lrnn.program.fixed.exponents import TABLE_BITS, Exponents
 from lrnn.program.fixed.format import Format
 from lrnn.program.fixed.tables import make_table
@@ -21,6 +20,7 @@ from lrnn.program.fixed.weights import BIAS_BITS, decay_integers, map_integers
 from lrnn.program.fold import fold_affine
 from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, get_scheme
+from lrnn.quant.exponent import MOST_EXPONENT
 
 NORM_SCALE_BITS = 16
 MOST_EPS_BITS = 60  # of a norm's eps, which its sums of squares have to leave room for

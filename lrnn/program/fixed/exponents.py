@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import cache
 
 from lrnn.program import nodes as op
-from lrnn.program.fixed.base import MOST_EXPONENT
 from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, exponent_for_range
+from lrnn.quant.exponent import MOST_EXPONENT, SATURATED_SIGMOID
 
 WIDE = 24
 """Bits of values that are no messages: float32 holds them exactly, and two sum in 32 bits."""
@@ -22,8 +22,6 @@ STATE_HEADROOM = 1
 """Bits of a state above its calibrated range: saturation there is heard as long as the state remembers."""
 OUTPUT_HEADROOM = 3
 """Bits of the output above its calibrated range; a wide value has them to spare."""
-SATURATED_SIGMOID = 16.0
-"""Beyond it a sigmoid is 0 or 1 to 23 bits."""
 
 TABLE_BITS = 16
 """Most bits of what a table or a norm reads, and a table makes."""
