@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrnn.program import nodes as op
-from lrnn.quant import WeightScale, largest_integer, quantize_weight
+from lrnn.quant import WeightScale, largest_integer, quantize_decay, quantize_weight
 
 MOST_SHIFT = 30
 """Bits that the sums of a row stand finer than its value; more would round to nothing."""
 BIAS_BITS = 31
 """Width of a bias, so that a sum in 32 bits has room beside it."""
-MOST_DECAY_EXPONENT = 30
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,7 @@ def map_integers(
 
 
 def decay_integers(node: op.Diagonal, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """1 - lambda of every state with an exponent of its own, and |lambda| below 1 for certain.
-
-    Where rounding would leave |lambda| at 1 or above, the greater part of lambda is cut towards zero.
+    """1 - lambda of every state with an exponent of its own, as `lrnn.quant.quantize_decay` rounds it.
 
     Args:
         node: in float.
@@ -93,17 +90,10 @@ def decay_integers(node: op.Diagonal, bits: int) -> tuple[np.ndarray, np.ndarray
     if (np.hypot(a[:, 0], a[:, 1]) >= 1).any():
         p = int(np.hypot(a[:, 0], a[:, 1]).argmax())
         raise node.error(f"|lambda| of state {p} is {np.hypot(*a[p]):.7g}, expected less than 1")
-    decay = np.stack((1 - a[:, 0], -a[:, 1]), 1)
-    integers, exponents = quantize_weight(decay, bits, "row")
-    coarse = np.minimum(exponents, MOST_DECAY_EXPONENT)
-    if (coarse < 1).any():
-        raise node.error(f"1 - lambda of state {int(coarse.argmin())} does not fit {bits} bits")
-    integers = np.rint(np.ldexp(decay, coarse[:, None])).astype(np.int64)
-    for p, s in enumerate(coarse.tolist()):
-        re, im = integers[p].tolist()
-        part = [(1 << s) - re, -im]  # of lambda
-        while part[0] ** 2 + part[1] ** 2 >= 1 << 2 * s:
-            greater = int(abs(part[1]) > abs(part[0]))
-            part[greater] -= 1 if part[greater] > 0 else -1
-        integers[p] = (1 << s) - part[0], -part[1]
-    return integers.astype(np.int16 if bits <= 16 else np.int32), coarse.astype(np.int8)
+    try:
+        integers, exponents = quantize_decay(a[:, 0] + 1j * a[:, 1], bits)
+    except ValueError as error:
+        raise node.error(str(error)) from None
+    if (exponents < 1).any():
+        raise node.error(f"1 - lambda of state {int(exponents.argmin())} does not fit {bits} bits")
+    return integers.astype(np.int16 if bits <= 16 else np.int32), exponents.astype(np.int8)
