@@ -28,8 +28,9 @@ from lrnn.files import written_whole
 RECIPES = {"dense": "experiments/denoise-mini-dense.yaml", "sparse": "experiments/denoise-mini.yaml"}
 WIDTHS = {"dense": (0.25, 0.5, 1.0), "sparse": (0.5, 1.0, 2.0)}
 FRAMES_PER_SECOND = 125
-SPEED = {0.25: 3.0, 0.5: 1.8, 1.0: 1.0, 2.0: 0.4}
-"""Optimiser steps in the time of one of k = 1: one core, dense; masks add a twentieth."""
+SPEED = {0.25: 3.6, 0.5: 2.2, 1.0: 1.0, 2.0: 0.33}
+"""Optimiser steps, with their clips, in the time of one of k = 1 (198 ms; 55, 91 and 604 at the other widths:
+CPU time of one core of an EPYC, Zen 4, dense; masks add a twentieth)."""
 AXES = {
     "macs": ("macs_effective", "effective multiply-accumulates"),
     "weights": ("macs_weights", "nonzero-weight multiply-accumulates"),
@@ -85,11 +86,16 @@ def main() -> None:
         "--jobs", type=int, default=os.cpu_count(), help="trainings side by side, one core each"
     )
     parser.add_argument("--report", action="store_true", help="train nothing, measure what is there")
+    parser.add_argument(
+        "--also", metavar="FILE.json", help="an earlier report: runs that stand there are not trained again"
+    )
     args = parser.parse_args()
     runs = plan(args.steps, args.seeds, args.equal)
     if not args.report:
+        known = [] if args.also is None else reported(runs, Path(args.also))
+        missing = [run for run in runs if not any(is_row_of(run, row) for row in known)]
         with ThreadPoolExecutor(args.jobs) as pool:  # the longest first, so that none is left over at the end
-            list(pool.map(lambda run: train(run, args), sorted(runs, key=lambda r: -r.k)))
+            list(pool.map(lambda run: train(run, args), sorted(missing, key=lambda r: -r.k)))
     rows = measured(runs, args)
     write(Path(args.out), rows, claims(rows), args)
     print(Path(args.out).with_suffix(".md").read_text())
@@ -122,7 +128,10 @@ def measured(runs: list[Run], args) -> list[dict]:
     folder = NdnsFolder(find_validation(args.data))
     clips = [folder[i] for i in range(len(folder))]
     there = [run for run in runs if (run.folder(Path(args.runs)) / "model.lrnn").is_file()]
-    rows = reported([run for run in runs if run not in there], Path(args.out).with_suffix(".json"))
+    rows = []
+    for report in (Path(args.out).with_suffix(".json"), *([] if args.also is None else [Path(args.also)])):
+        left = [r for r in runs if r not in there and not any(is_row_of(r, row) for row in rows)]
+        rows += reported(left, report)
     if not there and not rows:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
     for run in progress(there, len(there), "measure"):
@@ -134,7 +143,12 @@ def measured(runs: list[Run], args) -> list[dict]:
 def reported(runs: list[Run], path: Path) -> list[dict]:
     """The rows of these runs in a report, which may have been trained on another machine."""
     rows = json.loads(path.read_text())["models"] if path.is_file() else []
-    return [row for row in rows if Run(row["kind"], row["k"], row["seed"], row["steps"]) in runs]
+    return [row for row in rows if any(is_row_of(run, row) for run in runs)]
+
+
+def is_row_of(run: Run, row: dict) -> bool:
+    """Whether a row of a report is of this run."""
+    return asdict(run) == {name: row[name] for name in ("kind", "k", "seed", "steps")}
 
 
 def claims(rows: list[dict]) -> dict[str, list[dict]]:
@@ -180,6 +194,7 @@ def equal_quality(row: dict, dense: list[dict], column: str) -> dict:
 def write(out: Path, rows: list[dict], found: dict, args) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     options = f"--steps {args.steps} --equal {args.equal} --seeds {args.seeds} -o {args.out}"
+    options += "" if args.also is None else f" --also {args.also}"
     command = f"python experiments/pareto.py --data DIR {options}"
     with written_whole(out.with_suffix(".json")) as path:
         path.write_text(

@@ -27,10 +27,10 @@ def batch(seed: int = 0):
 def test_si_snr_is_blind_to_level_and_the_spectra_are_not():
     clean, estimate = batch()
     louder = estimate._replace(audio=4 * estimate.audio)
-    values = [training_loss("si_snr", e, clean, STFT) for e in (estimate, louder)]
+    values = [training_loss("si_snr", e, clean, STFT)[0] for e in (estimate, louder)]
     torch.testing.assert_close(*values)
     assert values[0] == -si_snr(estimate.audio, clean).mean()
-    near, far = (training_loss("multi_resolution", e, clean, STFT) for e in (estimate, louder))
+    near, far = (training_loss("multi_resolution", e, clean, STFT)[0] for e in (estimate, louder))
     assert far > near + 0.5
 
 
@@ -49,19 +49,27 @@ def test_paper_loss_is_the_references():
         estimate.spectrum.abs() * (1 + estimate.mask),
         STFT.analyse(clean).abs(),
     )
-    assert training_loss("paper", estimate, clean, STFT) == expected
+    assert training_loss("paper", estimate, clean, STFT)[0] == expected
+
+
+@pytest.mark.parametrize("kind", ["si_snr", "multi_resolution", "paper"])
+def test_the_quality_beside_the_loss_is_si_snr_and_has_no_gradient(kind):
+    clean, estimate = batch()
+    _, quality = training_loss(kind, estimate, clean, STFT)
+    assert quality == si_snr(estimate.audio, clean).mean()
+    assert not quality.requires_grad
 
 
 @pytest.mark.parametrize("kind", ["si_snr", "multi_resolution", "paper"])
 def test_a_step_down_the_gradient_goes_down(kind):
     clean, estimate = batch()
-    value = training_loss(kind, estimate, clean, STFT)
+    value = training_loss(kind, estimate, clean, STFT)[0]
     value.backward()
     gradient = estimate.mask.grad
     assert torch.isfinite(gradient).all()
     mask = estimate.mask.detach() - 0.05 * gradient / gradient.norm()
     moved = Estimate(STFT.resynthesise(estimate.spectrum, mask, 4000), estimate.spectrum, mask)
-    assert training_loss(kind, moved, clean, STFT) < value
+    assert training_loss(kind, moved, clean, STFT)[0] < value
 
 
 @pytest.mark.parametrize("kind", ["si_snr", "multi_resolution"])
@@ -71,7 +79,7 @@ def test_silence_gives_finite_numbers(kind, silent):
     clean = torch.zeros_like(clean) if silent != "noisy" else clean
     X = torch.zeros_like(estimate.spectrum) if silent != "clean" else estimate.spectrum
     mask = estimate.mask.detach().requires_grad_()
-    value = training_loss(kind, Estimate(STFT.resynthesise(X, mask, 4000), X, mask), clean, STFT)
+    value = training_loss(kind, Estimate(STFT.resynthesise(X, mask, 4000), X, mask), clean, STFT)[0]
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(mask.grad).all()

@@ -33,8 +33,8 @@ class Estimate(NamedTuple):
         return self.spectrum.abs() * (1 + self.mask)
 
 
-def training_loss(kind: Loss, estimate: Estimate, clean: Tensor, stft: Stft) -> Tensor:
-    """What training makes small, a scalar.
+def training_loss(kind: Loss, estimate: Estimate, clean: Tensor, stft: Stft) -> tuple[Tensor, Tensor]:
+    """What training makes small, a scalar, and the batch's mean SI-SNR in dB, which is worth a log.
 
     - "si_snr": negative SI-SNR in dB. Blind to level.
     - "multi_resolution": the same and the distance of log-magnitudes at three resolutions (the second term of
@@ -47,12 +47,14 @@ def training_loss(kind: Loss, estimate: Estimate, clean: Tensor, stft: Stft) -> 
         clean: (B, N).
         stft: the transform the estimate's magnitudes were made with.
     """
+    quality = si_snr(estimate.audio, clean).mean()
     if kind == "paper":
-        return paper_loss(estimate.audio, clean, estimate.magnitude, stft.analyse(clean).abs())
-    negative = -si_snr(estimate.audio, clean).mean()
-    if kind == "si_snr":
-        return negative
-    return negative + SPECTRAL_WEIGHT * spectral_distance(estimate.audio, clean)
+        loss = paper_loss(estimate.audio, clean, estimate.magnitude, stft.analyse(clean).abs())
+    elif kind == "multi_resolution":
+        loss = -quality + SPECTRAL_WEIGHT * spectral_distance(estimate.audio, clean)
+    else:
+        loss = -quality
+    return loss, quality.detach()
 
 
 def spectral_distance(estimate: Tensor, clean: Tensor) -> Tensor:
