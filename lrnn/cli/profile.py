@@ -31,11 +31,18 @@ def add(commands) -> None:
         help="the program in float that M in fixed point was made of: noise is measured against it (default: "
         "against M's own weights; the shipped denoiser's against the one in float beside it)",
     )
+    parser.add_argument(
+        "--target",
+        choices=("loihi2",),
+        help="a chip: cores, what fills and what bounds each layer, times and energies as intervals, all "
+        "estimated, and the proxies of the N-DNS challenge (needs lrnn[loihi])",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
         "--plot",
         metavar="P.png",
-        help="draw MACs per node: all, nonzero weights, nonzero inputs too; in fixed point, bits and noise",
+        help="draw MACs per node: all, nonzero weights, nonzero inputs too; in fixed point, bits and noise; "
+        "with --target, the cores and how full they are",
     )
     parser.set_defaults(run=run)
 
@@ -46,6 +53,12 @@ def run(args) -> int:
 
     program = _program(args.model)
     frames = _frames(program, args.data)
+    if args.target:
+        from lrnn.cli import profile_loihi
+
+        if args.floats:
+            raise ValueError(f"--float is {args.floats}, but --target estimates no noise: leave one out")
+        return profile_loihi.run(program, frames, args.data or "the demo's clip", args)
     report = profile(program, frames, _floats(args, program, frames))
     if args.plot:
         from lrnn.profile.plot import plot_macs

@@ -59,11 +59,11 @@ def count(program: Program, inputs: np.ndarray | None = None) -> list[NodeCost]:
         program: what to count.
         inputs: (T, input_width) frames to measure activity on; None leaves it unmeasured.
     """
-    values = None if inputs is None else _values(program, inputs)
+    values = None if inputs is None else traced(program, inputs)
     return [_node_cost(node, program.widths[node.name], values) for node in program.nodes]
 
 
-def _values(program: Program, inputs: np.ndarray) -> dict[str, np.ndarray]:
+def traced(program: Program, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Every value of the program on these frames, (T, width) by name."""
     import torch
 

@@ -76,17 +76,28 @@ def read(path: Path) -> Coefficients:
     Raises:
         ValueError: an entry lacks a field, has another, or a value that is no number; names file and entry.
     """
+    return Coefficients({name: _coefficient(path, name, entry) for name, entry in parse(path).items()})
+
+
+def parse(path: Path) -> dict:
+    """A YAML file that is a mapping.
+
+    Raises:
+        ImportError: PyYAML is not installed.
+        ValueError: it is no such file; names it.
+    """
     try:
         import yaml
     except ImportError:
-        raise ImportError("Loihi 2's coefficients are YAML: pip install 'lrnn[loihi]'") from None
+        raise ImportError("what is known of Loihi 2 is YAML: pip install 'lrnn[loihi]'") from None
     try:
-        entries = yaml.safe_load(path.read_text())
+        found = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML ({error})") from None
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path}: found {type(entries).__name__}, expected a mapping of coefficients")
-    return Coefficients({name: _coefficient(path, name, entry) for name, entry in entries.items()})
+        text = " ".join(str(error).split())
+        raise ValueError(f"{path}: not YAML ({text})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: found {type(found).__name__}, expected a mapping")
+    return found
 
 
 def _coefficient(path: Path, name: str, entry: dict) -> Coefficient:

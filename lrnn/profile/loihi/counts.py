@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lrnn.profile.loihi.mesh import HOST, Place, hops, position, route
-from lrnn.profile.loihi.network import INPUT, Group, Network
-from lrnn.profile.loihi.place import Core, Placement, fan, synapse_words
+from lrnn.profile.loihi.network import INPUT, Network
+from lrnn.profile.loihi.place import Core, Placement, fan, stored_bits
 
 
 @dataclass
@@ -64,7 +64,7 @@ def work(
         for c in groups[core.group].connections:
             rate = rates[c.value]
             counts = fan(c, core.first, core.last, network.widths[c.source])
-            words = synapse_words(c, counts, core.neurons, placement.values)
+            words = np.ceil(stored_bits(c, counts, core.neurons, placement.values) / placement.values["read_word"])
             arriving = rate * (counts > 0)
             mine = found[core.index]
             mine.synops += float(rate @ counts)
@@ -88,10 +88,3 @@ def _send(origin: Work, target: Work, messages: float, start: Place, end: Place)
     for link in route(start, end):
         target.links[link] = target.links.get(link, 0.0) + messages
 
-
-def groups_at(network: Network) -> dict[int, list[Group]]:
-    """The groups of every level."""
-    levels: dict[int, list[Group]] = {}
-    for group in network.groups:
-        levels.setdefault(group.level, []).append(group)
-    return levels

@@ -79,7 +79,7 @@ class _Lowering:
             output.is_output = True
         self._levels()
         notes = () if self.program.is_fixed else (FLOAT_NOTE,)
-        names = {id(g): g.nodes[-1] for g in self.groups}
+        names = {id(g): g.nodes[0] for g in self.groups}
         return Network(self.program.input_width, tuple(self._finish(g, names) for g in self.groups), notes)
 
     def _place(self, node: Node) -> None:

@@ -48,9 +48,9 @@ class Group:
     """Neurons that run one program, and the synapses into them.
 
     Attributes:
-        name: of its last node.
+        name: of its first node.
         neurons: how many.
-        nodes: of the Program that it carries out, in order.
+        nodes: of the Program that it carries out.
         connections: its inputs.
         variables: bytes of each variable of one neuron: states, parameters, biases.
         sums: sums of synaptic inputs that a neuron keeps apart.

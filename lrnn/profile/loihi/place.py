@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from lrnn.profile.loihi.network import INPUT, Connection, Group, Network
+from lrnn.profile.loihi.network import Connection, Group, Network
 
 Policy = Literal["packed", "halved"]
 
@@ -111,38 +111,30 @@ def place(network: Network, policy: Policy, values: Mapping[str, float]) -> Plac
     return Placement(policy, tuple(Core(index, **part) for index, part in enumerate(placed)), values)
 
 
-def axons(connection: Connection, first: int, last: int) -> np.ndarray:
-    """Synapses of each neuron of the source to the neurons [first, last) of the target, in numbers."""
-    if connection.mask is not None:
-        return np.count_nonzero(connection.mask[first:last], axis=0) * connection.synapses_per_weight
-    raise TypeError("copies are joined one to one: their synapses are not counted by axon")
-
-
 def fan(connection: Connection, first: int, last: int, width: int) -> np.ndarray:
     """(width,) synapses of every neuron of the source to the neurons [first, last) of the target."""
     if connection.mask is not None:
-        return axons(connection, first, last)
+        return np.count_nonzero(connection.mask[first:last], axis=0) * connection.synapses_per_weight
     counts = np.zeros(width, np.int64)
     counts[first:last] = connection.synapses_per_weight
     return counts
 
 
-def synapse_words(connection: Connection, counts: np.ndarray, neurons: int, values: Mapping) -> np.ndarray:
-    """Words of synaptic memory that each axon's synapses fill; as many are read where a message comes in.
+def stored_bits(connection: Connection, counts: np.ndarray, neurons: int, values: Mapping) -> np.ndarray:
+    """Bits of synaptic memory that the synapses of each axon fill, in whole words.
 
     Args:
         connection: what is stored.
-        counts: (width,) synapses by axon, of `fan`.
+        counts: synapses of every axon, of `fan`.
         neurons: of the core.
         values: one end of the coefficients.
     """
-    width = values["weight_bits"]
-    number = width + values["synapse_overhead"] + math.ceil(math.log2(max(neurons, 2)))
-    every = neurons * connection.synapses_per_weight * (width + values["synapse_overhead"])
-    bits = counts * number
+    weight = values["weight_bits"] + values["synapse_overhead"]
+    bits = counts * (weight + math.ceil(math.log2(max(neurons, 2))))
     if connection.mask is not None:
+        every = neurons * connection.synapses_per_weight * weight
         bits = np.where(counts > 0, np.minimum(bits, every), 0)
-    return np.ceil(bits / values["synapse_word"]).astype(np.int64)
+    return np.ceil(bits / values["synapse_word"]) * values["synapse_word"]
 
 
 def _leaving(network: Network, group: Group, parts: dict[str, list[dict]]) -> np.ndarray:
@@ -187,15 +179,15 @@ def _counts(units: int, policy: Policy) -> Iterator[int]:
 def _usage(group: Group, first: int, last: int, values: Mapping[str, float], leaving: np.ndarray) -> dict:
     """What the neurons [first, last) of a group take of a core."""
     neurons = last - first
-    bits, entries = 0, 0
+    bits, entries = 0.0, 0
     for c in group.connections:
         if c.mask is None:
-            each = synapse_words(c, np.array([c.synapses_per_weight]), neurons, values)[0]
-            bits += int(each) * values["synapse_word"] * (1 if c.shared else neurons)
+            each = stored_bits(c, np.array(c.synapses_per_weight), neurons, values)
+            bits += float(each) * (1 if c.shared else neurons)
             entries += neurons
         else:
-            counts = axons(c, first, last)
-            bits += int(synapse_words(c, counts, neurons, values).sum()) * values["synapse_word"]
+            counts = fan(c, first, last, c.mask.shape[1])
+            bits += float(stored_bits(c, counts, neurons, values).sum())
             entries += int(np.count_nonzero(counts))
     word = values["variable_word"]
     state = sum(math.ceil(size / word) * word for size in group.variables)
@@ -216,5 +208,3 @@ def _usage(group: Group, first: int, last: int, values: Mapping[str, float], lea
         "axons_out": out,
     }
 
-
-__all__ = ["INPUT", "LIMITS", "Core", "Placement", "fan", "place", "synapse_words"]

@@ -1,0 +1,100 @@
+"""The placement as a picture: every core a tile, coloured by how full it is, by layer and on the chip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from lrnn.profile.loihi.coefficients import coefficients
+from lrnn.profile.loihi.mesh import position
+from lrnn.profile.loihi.place import Core, Placement
+from lrnn.profile.plot import pyplot, save
+
+PER_ROW = 16
+"""Tiles of a layer in a row."""
+_TITLES = {"packed": "favourable: packed, fewest cores", "halved": "unfavourable: halved until it fits"}
+
+
+def plot_placement(report: dict, path: str | os.PathLike) -> None:
+    """Two columns, for the two ends of the estimate: tiles by layer above, on the chips below.
+
+    Args:
+        report: of placement_report.
+        path: the picture; its suffix names the format (.png, .svg, .pdf).
+    """
+    plt = pyplot()
+    ends = [_placement(report, policy) for policy in report["placement"]]
+    layers = [layer["name"] for layer in report["layers"]]
+    rows = [sum(-(-len(end.of(name)) // PER_ROW) for name in layers) for end in ends]
+    chips = max(end.chips for end in ends)
+    heights = [0.3 * max(rows) + 0.3, 1.9 * chips]
+    figure, axes = plt.subplots(
+        2, 2, figsize=(12, sum(heights) + 1.2), layout="constrained", height_ratios=heights, squeeze=False
+    )
+    colours = plt.get_cmap("YlOrRd")
+    for column, end in enumerate(ends):
+        _by_layer(axes[0][column], end, report["layers"], column, colours)
+        _on_chips(axes[1][column], end, colours)
+        axes[0][column].set_title(f"{_TITLES[end.policy]}: {len(end.cores)} cores", fontsize=10)
+    scale = plt.cm.ScalarMappable(plt.Normalize(0, 100), colours)
+    bar = figure.colorbar(scale, ax=axes, shrink=0.6, pad=0.01)
+    bar.set_label("% used of the resource that is used most", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    figure.suptitle(f"Placement on Loihi 2: {report['title']}", fontsize=11)
+    save(figure, path)
+
+
+def _placement(report: dict, policy: str) -> Placement:
+    known = coefficients()
+    values = known.low if policy == "packed" else known.high
+    return Placement(policy, tuple(Core(**core) for core in report["placement"][policy]), values)
+
+
+def _by_layer(axis, placement: Placement, layers: list[dict], end: int, colours) -> None:
+    at, ticks = 0, []
+    for layer in layers:
+        cores = placement.of(layer["name"])
+        lines = -(-len(cores) // PER_ROW)
+        for i, core in enumerate(cores):
+            _tile(axis, i % PER_ROW, at + i // PER_ROW, core, placement.values, colours)
+        ticks.append(at + (lines - 1) / 2)
+        text = f"{len(cores)} x, {layer['binds'][end]} {100 * layer['load'][end]:.0f} %"
+        axis.text(min(len(cores), PER_ROW) + 0.1, ticks[-1], text, fontsize=7, va="center")
+        at += lines
+    widest = max(min(len(placement.of(layer["name"])), PER_ROW) for layer in layers)
+    axis.set_xlim(-0.6, widest + max(4.0, 0.45 * widest))
+    axis.set_ylim(at - 0.4, -0.6)
+    names = [layer["name"] for layer in layers]
+    axis.set_yticks(ticks, names if end == 0 else [""] * len(names), fontsize=7)
+    _bare(axis)
+
+
+def _on_chips(axis, placement: Placement, colours) -> None:
+    """Routers as frames of four cores, chips below each other, those that are not used in grey."""
+    values, per_chip = placement.values, int(placement.values["cores_per_chip"])
+    columns, tile = int(values["tile_columns"]), int(values["cores_per_tile"])
+    for index in range(placement.chips * per_chip):
+        chip, (column, row) = index // per_chip, position(index, values)
+        x = 2 * (column % columns) + index % tile % 2 + 0.3 * (column % columns)
+        y = 9.6 * chip + 2.3 * row + index % tile // 2
+        core = placement.cores[index] if index < len(placement.cores) else None
+        _tile(axis, x, y, core, values, colours)
+    axis.set_xlim(-0.7, 2.3 * columns)
+    axis.set_ylim(9.6 * placement.chips - 0.6, -0.7)
+    axis.set_aspect("equal")
+    axis.set_yticks([])
+    _bare(axis)
+    axis.set_xlabel(f"{placement.chips} chip(s), routers of four cores", fontsize=8)
+
+
+def _tile(axis, x: float, y: float, core: Core | None, values: Mapping[str, float], colours) -> None:
+    from matplotlib.patches import Rectangle
+
+    face = "#f4f4f4" if core is None else colours(max(core.loads(values).values()))
+    axis.add_patch(Rectangle((x - 0.45, y - 0.45), 0.9, 0.9, facecolor=face, edgecolor="#8a8a8a", linewidth=0.5))
+
+
+def _bare(axis) -> None:
+    axis.set_xticks([])
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
