@@ -18,15 +18,15 @@ class Coefficient:
     """One number of the chip.
 
     Attributes:
-        low, high: its two ends, the favourable one first; equal where it is one number.
+        favourable, unfavourable: its two ends; equal where it is one number.
         unit: in words.
         source: where it is from.
         chip: that it is of: "loihi1" or "loihi2".
         status: what it is worth, one of STATUSES.
     """
 
-    low: float
-    high: float
+    favourable: float
+    unfavourable: float
     unit: str
     source: str
     chip: str
@@ -35,16 +35,16 @@ class Coefficient:
     def to_json(self) -> dict:
         """Plain values, as in the file."""
         values = asdict(self)
-        return {"value": [values.pop("low"), values.pop("high")], **values}
+        return {"value": [values.pop("favourable"), values.pop("unfavourable")], **values}
 
 
 class Coefficients(Mapping):
-    """All coefficients by name; `low` and `high` are mappings of one end each."""
+    """All coefficients by name; `favourable` and `unfavourable` are one end of each."""
 
     def __init__(self, found: dict[str, Coefficient]):
         self._found = found
-        self.low = {name: c.low for name, c in found.items()}
-        self.high = {name: c.high for name, c in found.items()}
+        self.favourable = {name: c.favourable for name, c in found.items()}
+        self.unfavourable = {name: c.unfavourable for name, c in found.items()}
 
     def __getitem__(self, name: str) -> Coefficient:
         return self._found[name]
@@ -107,7 +107,7 @@ def _coefficient(path: Path, name: str, entry: dict) -> Coefficient:
     value = entry["value"]
     ends = value if isinstance(value, list) else [value, value]
     if len(ends) != 2 or not all(type(end) in (int, float) and math.isfinite(end) for end in ends):
-        raise ValueError(f"{path}: {name} has value {value!r}, expected a number or [low, high]")
+        raise ValueError(f"{path}: {name} has value {value!r}, expected a number or two")
     if entry["status"] not in STATUSES:
         raise ValueError(f"{path}: {name} has status {entry['status']!r}, expected one of {STATUSES}")
     words = {key: entry[key] for key in ("unit", "source", "chip", "status")}

@@ -57,7 +57,7 @@ def work(
     found = {
         core.index: Work(core, groups[core.group].level, neurons=core.neurons) for core in placement.cores
     }
-    host = Work(Core(-1, INPUT, 0, network.input_width, network.input_width, 0, 0, 0, 0), 0)
+    host = Work(Core(-1, INPUT, 0, network.input_width, network.input_width, 0, 0, 0, 0, 0), 0)
     places = {core.index: position(core.index, placement.values) for core in placement.cores}
     senders = {name: placement.of(name) for name in groups} | {INPUT: [host.core]}
     for core in placement.cores:

@@ -43,6 +43,7 @@ class _Building:
     variables: list[float] = field(default_factory=list)
     sums: int = 1
     tables: int = 0
+    states: float = 0.0
     pair: int = 1
     is_output: bool = False
     level: int = 0
@@ -145,7 +146,10 @@ class _Lowering:
             elif home is not group:
                 group.connections.append(Connection(node.name, "", self.sent[name], None, True))
                 group.sums += node.op not in _ADD
-        group.pair = max(group.pair, 2 if node.op in _PAIR or _rotates(node) else 1)
+        pair = 2 if node.op in _PAIR or _rotates(node) else 1
+        group.pair = max(group.pair, pair)
+        if node.state_width >= width:
+            group.states += 1 / pair
         self._hold(group, node)
         return group
 
@@ -207,6 +211,7 @@ class _Lowering:
             variables=tuple(group.variables),
             sums=group.sums,
             tables=group.tables,
+            states=group.states,
             pair=group.pair,
             level=group.level,
             is_output=group.is_output,

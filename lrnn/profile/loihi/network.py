@@ -55,6 +55,7 @@ class Group:
         variables: bytes of each variable of one neuron: states, parameters, biases.
         sums: sums of synaptic inputs that a neuron keeps apart.
         tables: bytes that all neurons of a core share.
+        states: recurrent states of a neuron: 1, half of a complex one, or none.
         pair: 2 where neurons 2 i and 2 i + 1 belong to one complex number and stay together, else 1.
         level: steps after the input at which it works on a frame, from 1.
         is_output: whether the host reads it.
@@ -67,6 +68,7 @@ class Group:
     variables: tuple[float, ...] = ()
     sums: int = 1
     tables: int = 0
+    states: float = 0.0
     pair: int = 1
     level: int = 1
     is_output: bool = False

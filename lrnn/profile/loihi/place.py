@@ -22,6 +22,7 @@ Policy = Literal["packed", "halved"]
 
 LIMITS = {
     "neurons": "neurons_per_core",
+    "states": "states_per_core",
     "synaptic": "synaptic_memory",
     "memory": "core_memory",
     "axons_in": "axons_in",
@@ -38,7 +39,7 @@ class Core:
         index: counted from 0 over all chips.
         group: its name.
         first, last: neurons of the group, `last` not included.
-        neurons: of them, in numbers.
+        neurons: of them, in numbers; `states` recurrent ones among them, a complex one counted once.
         synaptic: bytes of synapses.
         memory: bytes in all: synapses, neurons, axons, program.
         axons_in, axons_out: entries of its tables.
@@ -49,6 +50,7 @@ class Core:
     first: int
     last: int
     neurons: int
+    states: float
     synaptic: float
     memory: float
     axons_in: int
@@ -202,6 +204,7 @@ def _usage(group: Group, first: int, last: int, values: Mapping[str, float], lea
         "first": first,
         "last": last,
         "neurons": neurons,
+        "states": neurons * group.states,
         "synaptic": bits / 8,
         "memory": memory + values["program"] + group.tables,
         "axons_in": entries,

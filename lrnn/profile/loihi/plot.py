@@ -46,7 +46,7 @@ def plot_placement(report: dict, path: str | os.PathLike) -> None:
 
 def _placement(report: dict, policy: str) -> Placement:
     known = coefficients()
-    values = known.low if policy == "packed" else known.high
+    values = known.favourable if policy == "packed" else known.unfavourable
     return Placement(policy, tuple(Core(**core) for core in report["placement"][policy]), values)
 
 
@@ -59,10 +59,9 @@ def _by_layer(axis, placement: Placement, layers: list[dict], end: int, colours)
             _tile(axis, i % PER_ROW, at + i // PER_ROW, core, placement.values, colours)
         ticks.append(at + (lines - 1) / 2)
         text = f"{len(cores)} x, {layer['binds'][end]} {100 * layer['load'][end]:.0f} %"
-        axis.text(min(len(cores), PER_ROW) + 0.1, ticks[-1], text, fontsize=7, va="center")
+        axis.text(min(len(cores), PER_ROW) - 0.2, ticks[-1], text, fontsize=7, va="center")
         at += lines
-    widest = max(min(len(placement.of(layer["name"])), PER_ROW) for layer in layers)
-    axis.set_xlim(-0.6, widest + max(4.0, 0.45 * widest))
+    axis.set_xlim(-0.6, PER_ROW + 7)
     axis.set_ylim(at - 0.4, -0.6)
     names = [layer["name"] for layer in layers]
     axis.set_yticks(ticks, names if end == 0 else [""] * len(names), fontsize=7)

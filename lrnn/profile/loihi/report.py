@@ -30,6 +30,7 @@ MEASURED = "measured: how often each number of each value is not zero"
 BATCHES = (1, 2, 4, 8, 16, 32)
 _RESOURCES = {
     "neurons": "neurons",
+    "states": "recurrent states",
     "synaptic": "synaptic memory",
     "memory": "memory",
     "axons_in": "fan-in (axons)",
@@ -56,8 +57,8 @@ def scenarios(network: Network, activity: Mapping[str, np.ndarray] | None = None
     """
     known = coefficients()
     return (
-        _scenario("packed", network, activity, known.low),
-        _scenario("halved", network, activity, known.high),
+        _scenario("packed", network, activity, known.favourable),
+        _scenario("halved", network, activity, known.unfavourable),
     )
 
 
