@@ -19,8 +19,8 @@ import torch
 from pareto import Run, draw, equal_quality, front
 
 import lrnn
-from lrnn.data.denoiser import Denoiser
 from lrnn.data.audio import read
+from lrnn.data.denoiser import Denoiser
 from lrnn.files import written_whole
 from lrnn.models import DEMO_CLIP
 from lrnn.profile.loihi import activity, placement_report
@@ -36,14 +36,18 @@ COSTS = {
     "interval": ("pipelined", "step_us", "time between frames, pipelined, us"),
     "energy": ("fall_through", "energy_uj", "dynamic energy of a frame, fall-through, uJ"),
 }
-CLAIMS = """The paper reports 42 times lower latency and 149 times lower energy. These are the authors' chip measurements, of a
-sparse network in fixed point on Loihi 2 against a dense one in float32 on another machine, a Jetson Orin Nano. What is
-above compares dense with sparse on the same chip, is estimated, and says nothing for or against them."""
+CLAIMS = """\
+The paper reports 42 times lower latency and 149 times lower energy. These are the authors' chip measurements,
+of a sparse network in fixed point on Loihi 2 against a dense one of equal quality in float32 on another
+machine, a Jetson Orin Nano. What is above compares dense with sparse on the same chip, is estimated, and says
+nothing for or against them."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--out", required=True, metavar="PREFIX", help="of the .md, .json and .svg files")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="PREFIX", help="of the .md, .json and .svg files"
+    )
     parser.add_argument("--pareto", default="experiments/results/pareto.json", help="what was trained")
     parser.add_argument("--runs", metavar="DIR", help="where trained networks are, to compare stand-ins with")
     args = parser.parse_args()
@@ -139,21 +143,28 @@ def markdown(result: dict) -> str:
         "",
         f"`{result['command']}`",
         "",
-        "Quality and activity of the networks of pareto.md (4,000 steps each), random weights in their place, pruned by the",
-        "same rule, 8 bits. Intervals span the coefficients of lrnn/profile/loihi/coefficients.yaml and two ways to cut",
-        "layers into cores. Times are lower bounds. Energy is dynamic, with Loihi 1's figures: none of Loihi 2 is public.",
+        "Quality and activity of the networks of pareto.md (4,000 steps each), random weights in their place,",
+        "pruned by the same rule, 8 bits. Intervals span the coefficients of",
+        "lrnn/profile/loihi/coefficients.yaml and two ways to cut layers into cores. Times are lower bounds.",
+        "Energy is dynamic, with Loihi 1's figures: none of Loihi 2 is public.",
         "",
-        "| | k | seed | SI-SNR | cores | synaptic operations | us, fall-through | us a frame, pipelined | uJ, fall-through |",
+        "| | k | seed | SI-SNR | cores | synops | us, fall-through | us a frame, pipelined | uJ, fall-through |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(result["models"], key=lambda r: (r["kind"], r["k"], r["seed"])):
-        cells = [row["kind"], f"{row['k']:g}", str(row["seed"]), f"{row['si_snr']:.2f}", span(row["cores"], ".0f")]
+        cells = [
+            row["kind"],
+            f"{row['k']:g}",
+            str(row["seed"]),
+            f"{row['si_snr']:.2f}",
+            span(row["cores"], ".0f"),
+        ]
         cells += [f"{row['synops']:,.0f}", span(row["latency"], ",.0f"), span(row["interval"], ",.1f")]
         lines.append(f"| {' | '.join([*cells, span(row['energy'], ',.2f')])} |")
     lines += [
         "",
-        "Cost of the dense network of equal quality over that of the sparse one, interpolated along the logarithm of the cost",
-        "between dense widths, at both ends of the coefficients:",
+        "Cost of the dense network of equal quality over that of the sparse one, interpolated along the",
+        "logarithm of the cost between dense widths, at both ends of the coefficients:",
         "",
         "| sparse k | seed | latency, fall-through | time between frames, pipelined | energy, fall-through |",
         "|---|---|---|---|---|",
@@ -172,7 +183,7 @@ def _stand_ins(found: list[dict]) -> list[str]:
         "",
         "## What standing in does",
         "",
-        "Trained networks, with the activity of each value on the demo's clip, beside random ones with one activity:",
+        "Trained networks, with the activity of each value on the demo's clip, beside random ones with one:",
         "",
         "| | k | seed | us, fall-through: stand-in | trained | uJ: stand-in | trained |",
         "|---|---|---|---|---|---|---|",
@@ -193,10 +204,13 @@ def _published(found: list[dict]) -> list[str]:
         "S4D networks on Loihi 2 (Meyer et al., arXiv 2409.15022). Assumed: "
         + "; ".join(NOTES)
         + "; four layers, H = N = "
-        + " and ".join(f"{s.channels} ({s.parameters / 1e3:.1f} k parameters, published {s.parameters_k} k)" for s in PUBLISHED)
+        + " and ".join(
+            f"{s.channels} ({s.parameters / 1e3:.1f} k parameters, published {s.parameters_k} k)"
+            for s in PUBLISHED
+        )
         + ".",
         "",
-        "| | published | by published limits alone | with states_per_core | that coefficient drawn from the other network |",
+        "| | published | by published limits | with states_per_core | states_per_core from the other network |",
         "|---|---|---|---|---|",
     ]
     for row in found:
@@ -206,9 +220,10 @@ def _published(found: list[dict]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "Published limits alone allow far fewer cores than were used: they are limits, and the authors may have spread neurons",
-        "to gain time. What they used grows with the states: 342 to 410 of them in a core. The unfavourable end takes the 342,",
-        "and so holds for these two by construction; the last column is the test, each network from the other.",
+        "Published limits alone allow far fewer cores than were used: they are limits, and the authors may have",
+        "spread neurons to gain time. What they used grows with the states: 342 to 410 of them in a core. The",
+        "unfavourable end takes the 342, and so holds for these two by construction; the last column is the",
+        "test, each network from the other.",
     ]
     return lines
 

@@ -1,4 +1,4 @@
-"""`lrnn profile M --target loihi2`: where a program would go on the chip, and bounds on what it would cost."""
+"""`lrnn profile M --target loihi2`: where a program would go on the chip, and bounds on its cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def run(program, frames: np.ndarray | None, source: str, args) -> int:
     from lrnn.profile.loihi import activity, placement_report
     from lrnn.profile.loihi.ndns import ndns_report
     from lrnn.profile.loihi.neurobench import neurobench_metrics
+    from lrnn.profile.plot import check_picture
 
+    if args.plot:
+        check_picture(args.plot)
     report = placement_report(program, None if frames is None else activity(program, frames))
     if frames is not None:
         report["activity"] += f", on {len(frames):,} frames of {source}"
@@ -90,8 +93,8 @@ def _modes(report: dict) -> str:
         for mode, found in report["modes"].items()
     ]
     notes = (
-        "Latencies are lower bounds, rates upper bounds, of this placement. fall-through: one frame passes all\n"
-        "layers before the next enters; pipelined: each layer has a frame of its own in every step."
+        "Latencies are lower bounds, rates upper bounds, of this placement. fall-through: one frame passes\n"
+        "all layers before the next enters; pipelined: each layer has a frame of its own in every step."
     )
     return table(rows, header) + "\n\n" + notes
 
@@ -108,7 +111,9 @@ def _batch(report: dict) -> str:
         ]
         for row in report["batch"]
     ]
-    notes = "A batch is copies of the network, a stream each: it costs cores, and each frame as much as before."
+    notes = (
+        "A batch is copies of the network, a stream each: it costs cores, and each frame as much as before."
+    )
     return table(rows, header) + "\n\n" + notes
 
 
@@ -125,7 +130,15 @@ def _neurobench(report: dict) -> str:
 
 
 def _ndns(found: dict) -> str:
-    header = ["N-DNS track 1 (proxies, not power)", "SI-SNR", "latency ms", "M-Ops/s", "PDP M-Ops", "k params", "KB"]
+    header = [
+        "N-DNS track 1 (proxies, not power)",
+        "SI-SNR",
+        "latency ms",
+        "M-Ops/s",
+        "PDP M-Ops",
+        "k params",
+        "KB",
+    ]
     mine = [
         "this program",
         "-",
@@ -148,8 +161,9 @@ def _ndns(found: dict) -> str:
         for row in found["board"]
     ]
     notes = (
-        f"Board: {found['board_source']}. This program's SI-SNR on that set was not measured; its parameters\n"
-        f"are those that are not zero, KB the Program's file. Its transforms took {found['transforms_ms']:.3f} ms here."
+        f"Board: {found['board_source']}. This program's SI-SNR on that set\n"
+        "was not measured; its parameters are those that are not zero, KB its file's. Its transforms took\n"
+        f"{found['transforms_ms']:.3f} ms here."
     )
     return table(rows, header) + "\n\n" + notes
 

@@ -64,7 +64,9 @@ def work(
         for c in groups[core.group].connections:
             rate = rates[c.value]
             counts = fan(c, core.first, core.last, network.widths[c.source])
-            words = np.ceil(stored_bits(c, counts, core.neurons, placement.values) / placement.values["read_word"])
+            words = np.ceil(
+                stored_bits(c, counts, core.neurons, placement.values) / placement.values["read_word"]
+            )
             arriving = rate * (counts > 0)
             mine = found[core.index]
             mine.synops += float(rate @ counts)
@@ -87,4 +89,3 @@ def _send(origin: Work, target: Work, messages: float, start: Place, end: Place)
     target.hops += messages * hops(start, end)
     for link in route(start, end):
         target.links[link] = target.links.get(link, 0.0) + messages
-

@@ -54,9 +54,7 @@ class Estimate:
         return len(self.steps) * self.step.nanoseconds
 
 
-def estimate(
-    cores: Sequence[Work], host: Work, values: Mapping[str, float], idle_updates: bool
-) -> Estimate:
+def estimate(cores: Sequence[Work], host: Work, values: Mapping[str, float], idle_updates: bool) -> Estimate:
     """Times and energies.
 
     Args:
@@ -107,6 +105,4 @@ def _moved(cores: Sequence[Work], host: Work, values: Mapping[str, float]) -> fl
     synops = sum(w.synops for w in cores)
     sent = sum(w.sent for w in cores)
     passed = sum(w.hops for w in (*cores, host))
-    return (
-        synops * values["energy_synop"] + sent * values["energy_message"] + passed * values["energy_hop"]
-    )
+    return synops * values["energy_synop"] + sent * values["energy_message"] + passed * values["energy_hop"]

@@ -120,8 +120,10 @@ class _Lowering:
         readers = self.readers.get(node.name, [])
         other = [n for r in readers for n in r.inputs if n != node.name]
         mine = self.home[node.inputs[0]]
-        return bool(readers) and all(r.op in _ADD for r in readers) and all(
-            self.home.get(n) is not mine for n in other
+        return (
+            bool(readers)
+            and all(r.op in _ADD for r in readers)
+            and all(self.home.get(n) is not mine for n in other)
         )
 
     def _new(self, neurons: int) -> _Building:

@@ -52,7 +52,7 @@ def _activation_sparsity(program: Program, values: dict[str, np.ndarray]) -> flo
 
 
 def _effective(matrices: list, values: dict[str, np.ndarray], binary: bool) -> float:
-    """Operations of nonzero weights on nonzero inputs, of the matrices that read binary values, or the others."""
+    """Nonzero weights on nonzero inputs, of the matrices that read binary values, or of the others."""
     total = 0.0
     for node in matrices:
         x = values[node.inputs[0]]

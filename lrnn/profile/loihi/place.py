@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -154,7 +155,7 @@ def _cut(group: Group, policy: Policy, values: Mapping[str, float], leaving: np.
         ends = [group.pair * (units * i // count) for i in range(count + 1)]
         ends[-1] = group.neurons
         parts = []
-        for first, last in zip(ends, ends[1:], strict=False):
+        for first, last in pairwise(ends):
             part = _usage(group, first, last, values, leaving)
             if any(part[name] > values[bound] for name, bound in LIMITS.items()):
                 break
@@ -165,8 +166,8 @@ def _cut(group: Group, policy: Policy, values: Mapping[str, float], leaving: np.
     over = {name: bound for name, bound in LIMITS.items() if one[name] > values[bound]}
     name, bound = next(iter(over.items()))
     raise ValueError(
-        f"{group.name}: one neuron alone takes {one[name]:,.0f} of {name.replace('_', ' ')}, expected at most "
-        f"{values[bound]:,.0f}: see {bound} in coefficients.yaml"
+        f"{group.name}: one neuron alone takes {one[name]:,.0f} of {name.replace('_', ' ')}, "
+        f"expected at most {values[bound]:,.0f}: see {bound} in coefficients.yaml"
     )
 
 
@@ -196,7 +197,8 @@ def _usage(group: Group, first: int, last: int, values: Mapping[str, float], lea
     sums = (group.sums + group.delay) * math.ceil(values["accumulator"] / word) * word
     if state + sums > values["neuron_state"]:
         raise ValueError(
-            f"{group.name}: a neuron holds {state + sums:,.0f} bytes, expected at most {values['neuron_state']:,.0f}"
+            f"{group.name}: a neuron holds {state + sums:,.0f} bytes, "
+            f"expected at most {values['neuron_state']:,.0f}"
         )
     out = int(leaving[first:last].sum())
     memory = bits / 8 + neurons * (state + sums) + (entries + out) * values["axon_entry"]
@@ -210,4 +212,3 @@ def _usage(group: Group, first: int, last: int, values: Mapping[str, float], lea
         "axons_in": entries,
         "axons_out": out,
     }
-

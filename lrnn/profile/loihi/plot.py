@@ -90,7 +90,9 @@ def _tile(axis, x: float, y: float, core: Core | None, values: Mapping[str, floa
     from matplotlib.patches import Rectangle
 
     face = "#f4f4f4" if core is None else colours(max(core.loads(values).values()))
-    axis.add_patch(Rectangle((x - 0.45, y - 0.45), 0.9, 0.9, facecolor=face, edgecolor="#8a8a8a", linewidth=0.5))
+    axis.add_patch(
+        Rectangle((x - 0.45, y - 0.45), 0.9, 0.9, facecolor=face, edgecolor="#8a8a8a", linewidth=0.5)
+    )
 
 
 def _bare(axis) -> None:

@@ -108,7 +108,9 @@ def validate() -> list[dict]:
                     _cores(s, "halved", known.unfavourable),
                 ],
                 "states_per_core": states_per_core(s),
-                "predicted": _cores(s, "packed", {**known.favourable, "states_per_core": states_per_core(other)}),
+                "predicted": _cores(
+                    s, "packed", {**known.favourable, "states_per_core": states_per_core(other)}
+                ),
             }
         )
     return rows

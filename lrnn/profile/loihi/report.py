@@ -16,7 +16,7 @@ from lrnn.profile.loihi.counts import Work, work
 from lrnn.profile.loihi.estimate import Estimate, estimate
 from lrnn.profile.loihi.lower import lower
 from lrnn.profile.loihi.network import Group, Network
-from lrnn.profile.loihi.place import LIMITS, Placement, place
+from lrnn.profile.loihi.place import Placement, place
 from lrnn.program.program import Program
 
 TITLE = "estimate, not a measurement"
@@ -49,7 +49,9 @@ class Scenario:
     estimate: Estimate
 
 
-def scenarios(network: Network, activity: Mapping[str, np.ndarray] | None = None) -> tuple[Scenario, Scenario]:
+def scenarios(
+    network: Network, activity: Mapping[str, np.ndarray] | None = None
+) -> tuple[Scenario, Scenario]:
     """The favourable one and the other.
 
     Raises:
@@ -65,7 +67,9 @@ def scenarios(network: Network, activity: Mapping[str, np.ndarray] | None = None
 def _scenario(name: str, network: Network, activity, values: Mapping[str, float]) -> Scenario:
     placement = place(network, name, values)
     cores, host = work(network, placement, activity)
-    return Scenario(name, placement, cores, host, estimate(cores, host, values, idle_updates=name == "halved"))
+    return Scenario(
+        name, placement, cores, host, estimate(cores, host, values, idle_updates=name == "halved")
+    )
 
 
 def placement_report(program: Program, activity: Mapping[str, np.ndarray] | None = None) -> dict:
@@ -143,7 +147,9 @@ def _merge(ends: list[dict]) -> dict:
 def _layer(group: Group, found: tuple[Scenario, Scenario]) -> dict:
     ends = [_layer_end(group, s) for s in found]
     merged = {
-        name: [end[name] for end in ends] if name.startswith("binds") else _interval(end[name] for end in ends)
+        name: [end[name] for end in ends]
+        if name.startswith("binds")
+        else _interval(end[name] for end in ends)
         for name in ends[0]
     }
     return {
@@ -195,5 +201,3 @@ def _batch(size: int, found: tuple[Scenario, Scenario]) -> dict:
 def _interval(ends) -> list:
     found = list(ends)
     return [min(found), max(found)]
-
-
