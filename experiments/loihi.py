@@ -33,6 +33,7 @@ from lrnn.train.denoise import PAPER_NETWORK
 STEPS = 4000
 COSTS = {
     "latency": ("fall_through", "latency_us", "latency, fall-through, us"),
+    "fastest": ("fall_through", "latency_us", "latency, fall-through, fastest placement, us"),
     "interval": ("pipelined", "step_us", "time between frames, pipelined, us"),
     "energy": ("fall_through", "energy_uj", "dynamic energy of a frame, fall-through, uJ"),
 }
@@ -98,6 +99,8 @@ def figures(report: dict) -> dict:
         "synapses": report["synapses"],
         "synops": report["synops"],
         "latency": modes["fall_through"]["latency_us"],
+        "fastest": report["spread"]["modes"]["fall_through"]["latency_us"],
+        "fastest_cores": report["spread"]["cores"],
         "interval": step,
         "energy": modes["fall_through"]["energy_uj"],
         "binds": modes["fall_through"]["binds"],

@@ -23,6 +23,7 @@ from lrnn.profile.loihi.network import INPUT, Connection, Group, Network
 from lrnn.profile.loihi.place import LIMITS, place
 from lrnn.profile.loihi.published import PUBLISHED, validate
 from lrnn.profile.loihi.report import BATCHES, report
+from lrnn.profile.loihi.spread import spreads
 
 POLICIES = ("packed", "halved")
 
@@ -311,6 +312,28 @@ def test_a_step_is_bound_by_the_largest_term(ends):
     assert estimate(*work(network, spread), values, idle_updates=False).step.binds == "link"
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_spreading_keeps_all_work_on_one_chip(policy, ends, denoiser):
+    network = lower(denoiser)
+    base = place(network, policy, ends[policy])
+    made = list(spreads(network, base))
+    sizes = [len(placement.cores) for placement in made]
+    assert made[0] is base
+    assert sizes == sorted(sizes)
+    assert len(base.cores) < sizes[-1] <= ends[policy]["cores_per_chip"]
+    for placement in made:
+        cores, _ = work(network, placement)
+        assert sum(w.synops for w in cores) == sum(g.synapses for g in network.groups)
+        assert sum(w.neurons for w in cores) == sum(g.neurons for g in network.groups)
+    busiest = [max(w.synops for w in work(network, placement)[0]) for placement in made]
+    assert busiest == sorted(busiest, reverse=True)
+
+
+def test_what_takes_more_than_a_chip_is_not_spread(ends):
+    base = place(chain(0.5), "packed", tight(ends["packed"], neurons_per_core=4))
+    assert list(spreads(chain(0.5), base)) == []
+
+
 # The report
 
 
@@ -339,6 +362,13 @@ def test_the_pipeline_is_no_faster_to_an_output_and_no_slower_to_the_next_frame(
     fall, pipe = found["modes"]["fall_through"], found["modes"]["pipelined"]
     assert all(f <= p * (1 + 1e-9) for f, p in zip(fall["latency_us"], pipe["latency_us"], strict=True))
     assert all(f <= p for f, p in zip(fall["frames_per_second"], pipe["frames_per_second"], strict=True))
+
+
+def test_the_fastest_placement_is_no_slower_than_the_smallest(found):
+    fast, small = found["spread"], found["modes"]
+    assert fast["cores"][1] <= 128
+    pairs = zip(fast["modes"]["fall_through"]["latency_us"], small["fall_through"]["latency_us"], strict=True)
+    assert all(a <= b for a, b in pairs)
 
 
 def test_bounds_hold_at_replication(found):

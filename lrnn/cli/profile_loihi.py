@@ -81,20 +81,26 @@ def _layers(report: dict) -> str:
 
 
 def _modes(report: dict) -> str:
-    header = [report["title"], "latency us", "frames/s", "dynamic uJ a frame", "bound by"]
+    header = [report["title"], "cores", "latency us", "frames/s", "dynamic uJ a frame", "bound by"]
+    placed = [(report["cores"], report["modes"])]
+    if report["spread"]:
+        placed.append((report["spread"]["cores"], report["spread"]["modes"]))
     rows = [
         [
             mode.replace("_", "-"),
+            _span(cores),
             _span(found["latency_us"], ",.1f"),
             _span(found["frames_per_second"], ",.0f"),
             _span(found["energy_uj"], ".2f"),
             _either(found["binds"]),
         ]
-        for mode, found in report["modes"].items()
+        for cores, modes in placed
+        for mode, found in modes.items()
     ]
     notes = (
-        "Latencies are lower bounds, rates upper bounds, of this placement. fall-through: one frame passes\n"
-        "all layers before the next enters; pipelined: each layer has a frame of its own in every step."
+        "Latencies are lower bounds, rates upper bounds, of a placement: of the fewest cores, and the one of\n"
+        "least fall-through latency that was found on one chip. fall-through: one frame passes all layers\n"
+        "before the next enters; pipelined: each layer has a frame of its own in every step."
     )
     return table(rows, header) + "\n\n" + notes
 

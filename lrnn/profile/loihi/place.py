@@ -91,13 +91,16 @@ class Placement:
         return [core for core in self.cores if core.group == group]
 
 
-def place(network: Network, policy: Policy, values: Mapping[str, float]) -> Placement:
+def place(
+    network: Network, policy: Policy, values: Mapping[str, float], least: Mapping[str, int] | None = None
+) -> Placement:
     """Cut the groups into cores.
 
     Args:
         network: what to place.
         policy: "packed" or "halved".
         values: one end of the coefficients.
+        least: cores that a group has at least, by its name, for time's sake; 1 where it is not named.
 
     Raises:
         ValueError: a group cannot be cut so that it fits, or waits longer than delays go; names it.
@@ -109,7 +112,7 @@ def place(network: Network, policy: Policy, values: Mapping[str, float]) -> Plac
                 f"{group.name}: an input waits {group.delay} steps, expected at most {values['delay']:g}"
             )
         leaving = _leaving(network, group, parts)
-        parts[group.name] = _cut(group, policy, values, leaving)
+        parts[group.name] = _cut(group, policy, values, leaving, (least or {}).get(group.name, 1))
     placed = [{"group": group.name, **part} for group in network.groups for part in parts[group.name]]
     return Placement(policy, tuple(Core(index, **part) for index, part in enumerate(placed)), values)
 
@@ -149,9 +152,11 @@ def _leaving(network: Network, group: Group, parts: dict[str, list[dict]]) -> np
     return leaving
 
 
-def _cut(group: Group, policy: Policy, values: Mapping[str, float], leaving: np.ndarray) -> list[dict]:
+def _cut(
+    group: Group, policy: Policy, values: Mapping[str, float], leaving: np.ndarray, least: int
+) -> list[dict]:
     units = group.neurons // group.pair
-    for count in _counts(units, policy):
+    for count in _counts(units, policy, least):
         ends = [group.pair * (units * i // count) for i in range(count + 1)]
         ends[-1] = group.neurons
         parts = []
@@ -171,8 +176,8 @@ def _cut(group: Group, policy: Policy, values: Mapping[str, float], leaving: np.
     )
 
 
-def _counts(units: int, policy: Policy) -> Iterator[int]:
-    count = 1
+def _counts(units: int, policy: Policy, least: int) -> Iterator[int]:
+    count = least
     while count < units:
         yield count
         count = 2 * count if policy == "halved" else count + 1

@@ -17,6 +17,7 @@ from lrnn.profile.loihi.estimate import Estimate, estimate
 from lrnn.profile.loihi.lower import lower
 from lrnn.profile.loihi.network import Group, Network
 from lrnn.profile.loihi.place import Placement, place
+from lrnn.profile.loihi.spread import spreads
 from lrnn.program.program import Program
 
 TITLE = "estimate, not a measurement"
@@ -72,6 +73,26 @@ def _scenario(name: str, network: Network, activity, values: Mapping[str, float]
     )
 
 
+def _spread(found: tuple[Scenario, Scenario], network: Network, activity) -> dict | None:
+    """Cores and modes of the fastest placement on one chip; None where a chip does not hold the network."""
+    cores, times = [], []
+    for s in found:
+        candidates = []
+        for placement in spreads(network, s.placement, activity):
+            done = work(network, placement, activity)
+            made = estimate(*done, placement.values, idle_updates=s.name == "halved")
+            candidates.append((made.fall_through, len(placement.cores), made))
+        if not candidates:
+            return None
+        _, count, best = min(candidates, key=lambda c: c[:2])
+        cores.append(count)
+        times.append(_times(best))
+    return {
+        "cores": _interval(cores),
+        "modes": {mode: _merge([t[mode] for t in times]) for mode in times[0]},
+    }
+
+
 def placement_report(program: Program, activity: Mapping[str, np.ndarray] | None = None) -> dict:
     """Where a Program would go on Loihi 2, and what it would cost: plain JSON values.
 
@@ -105,6 +126,7 @@ def report(network: Network, activity: Mapping[str, np.ndarray] | None = None) -
         "steps": network.levels,
         "layers": [_layer(g, found) for g in network.groups],
         "modes": {mode: _merge([t[mode] for t in times]) for mode in times[0]},
+        "spread": _spread(found, network, activity),
         "batch": [_batch(size, found) for size in BATCHES],
         "placement": {s.name: [asdict(core) for core in s.placement.cores] for s in found},
         "coefficients": coefficients().to_json(),
