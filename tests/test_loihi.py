@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from lrnn.profile.loihi.place import LIMITS, place
 from lrnn.profile.loihi.published import PUBLISHED, validate
 from lrnn.profile.loihi.report import BATCHES, report
 from lrnn.profile.loihi.spread import spreads
+from lrnn.program import nodes
 
 POLICIES = ("packed", "halved")
 
@@ -153,16 +155,85 @@ def test_programs_of_all_forms_are_placed(options, ends):
 
 def test_a_node_without_a_rule_runs_element_by_element():
     program = make_float()
-    nodes = tuple(
+    made = tuple(
         _Unheard(node.name, node.inputs) if node.name == "blocks.0.sigmoid" else node
         for node in program.nodes
     )
-    found = lower(replace(program, nodes=nodes))
+    found = lower(replace(program, nodes=made))
     assert [g.neurons for g in found.groups] == [g.neurons for g in lower(program).groups]
 
 
-class _Unheard(lrnn.program.nodes.Node):
+class _Unheard(nodes.Node):
     op = "unheard"
+
+
+@dataclass(frozen=True, eq=False)
+class _Gated(nodes.Node):
+    """An HGRN's recurrence: reads a gate for every state, then the states' inputs."""
+
+    op: ClassVar[str] = "gated"
+    arity: ClassVar[int] = 2
+    rotation: np.ndarray | None = None
+
+    def width(self, widths):
+        return widths[1]
+
+    @property
+    def state_width(self) -> int:
+        return 6
+
+
+@dataclass(frozen=True, eq=False)
+class _Embedding(nodes.Node):
+    op: ClassVar[str] = "embedding"
+    weight: np.ndarray = field(metadata=nodes.axes("V", "n"))
+
+    def width(self, widths):
+        return self.weight.shape[1]
+
+
+@pytest.mark.parametrize("rotation", [None, np.ones((3, 2), np.float32)], ids=["real", "complex"])
+def test_a_gated_recurrence_behind_an_embedding(rotation):
+    """Three gates for six states: real ones, or the parts of three complex ones that share a gate."""
+    gates = 6 if rotation is None else 3
+    program = lrnn.Program(
+        "token",
+        1,
+        (
+            _Embedding("embedding", ("token",), np.ones((9, 4), np.float32)),
+            nodes.Linear("f", ("embedding",), np.ones((gates, 4), np.float32)),
+            nodes.Sigmoid("write", ("f",)),
+            nodes.Linear("i", ("embedding",), np.ones((6, 4), np.float32)),
+            _Gated("state", ("write", "i"), rotation),
+            nodes.Linear("o", ("state",), np.ones((2, 6), np.float32)),
+        ),
+        "o",
+    )
+    network = lower(program)
+    assert [(g.name, g.neurons, g.level) for g in network.groups] == [
+        ("f", gates, 1),
+        ("i", 6, 2),
+        ("o", 2, 3),
+    ]
+    assert network.input_width == 4  # the host looks the row up
+    state = network.groups[1]
+    assert state.states * 6 == gates
+    assert state.pair == 6 // gates
+    gate = next(c for c in state.connections if c.source == "f")
+    assert gate.synapses(6) == 6
+    assert state.connections[0].delay == 1
+    assert report(network)["neurons"] == gates + 8
+
+
+def test_a_norm_takes_neurons_that_sum():
+    weight, ones = np.ones((4, 3), np.float32), np.ones(4, np.float32)
+    made = (nodes.Linear("a", ("x",), weight), nodes.LayerNorm("norm", ("a",), ones, ones))
+    groups = lower(lrnn.Program("x", 3, made, "norm")).groups
+    assert [(g.name, g.neurons, g.level) for g in groups] == [
+        ("a", 4, 1),
+        ("norm.sums", 2, 2),
+        ("norm", 4, 3),
+    ]
 
 
 # Placement

@@ -98,9 +98,9 @@ def _modes(report: dict) -> str:
         for mode, found in modes.items()
     ]
     notes = (
-        "Latencies are lower bounds, rates upper bounds, of a placement: of the fewest cores, and the one of\n"
-        "least fall-through latency that was found on one chip. fall-through: one frame passes all layers\n"
-        "before the next enters; pipelined: each layer has a frame of its own in every step."
+        "Latencies are lower bounds, rates upper bounds, of a placement: that of the fewest cores, then the\n"
+        "one of least fall-through latency that was found on one chip. fall-through: one frame passes all\n"
+        "layers before the next enters; pipelined: each layer has a frame of its own in every step."
     )
     return table(rows, header) + "\n\n" + notes
 

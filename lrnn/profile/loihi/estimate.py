@@ -3,8 +3,9 @@
 The time is the max-affine lower bound of Timcheck, Pierro and Shrestha (arXiv 2601.10035): a step takes no
 less than the busiest core's neuron updates, synaptic operations, reads of synaptic memory or messages sent,
 no less than the fullest link's bits, and no less than the barrier. Their coefficients are not public as
-numbers: coefficients.yaml has what stands in. Energy is dynamic only, without leakage, the host's and the
-board's: no such figure is public.
+numbers: coefficients.yaml has what stands in. The messages that a core sends are no term of theirs: they are
+added because Yik et al. (arXiv 2511.21549) find layers on Loihi 2 that traffic binds. Energy is dynamic only,
+without leakage, the host's and the board's: no such figure is public.
 
 Modes: "fall-through" sends one frame through all groups, a level a step, before the next enters; "pipelined"
 lets every group work on a frame of its own in each step.

@@ -3,14 +3,15 @@
 A matrix begins a group: its rows are neurons, its nonzero weights synapses. What follows element by element
 (ReLU, tables, the recurrence, products, sums) runs in the microcode of those neurons, and a value of another
 group comes in over synapses one to one. A norm takes a group of its own and a few neurons that sum over the
-vector. What converts between numbers and integers at the two ends is the host's. Nodes that have no rule here
-run element by element, and what they hold is counted from their tensors and states.
+vector. What converts between numbers and integers at the two ends is the host's, and so is an embedding,
+whose row it sends. Nodes that have no rule here run element by element, and what they hold is counted from
+their tensors and states.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,11 +20,10 @@ from lrnn.profile.loihi.network import INPUT, Connection, Group, Network
 from lrnn.program.nodes import Node
 from lrnn.program.program import Program, tensors
 
-_HOST = {"round", "fixed_quantize", "fixed_dequantize", "log_softmax"}
+_HOST = {"round", "fixed_quantize", "fixed_dequantize", "log_softmax", "embedding", "fixed_embedding"}
 _ADD = {"add", "fixed_add"}
 _AFFINE = {"affine", "fixed_affine"}
 _NORM = {"layer_norm", "rms_norm", "fixed_norm"}
-_EMBEDDING = {"embedding", "fixed_embedding"}
 _PAIR = {"diagonal", "pair_relu", "fixed_diagonal", "fixed_pair_relu"}
 _SHARED_TENSORS = {"table"}  # one for all neurons of a core
 
@@ -81,7 +81,13 @@ class _Lowering:
         self._levels()
         notes = () if self.program.is_fixed else (FLOAT_NOTE,)
         names = {id(g): g.nodes[0] for g in self.groups}
-        return Network(self.program.input_width, tuple(self._finish(g, names) for g in self.groups), notes)
+        groups = tuple(self._finish(g, names) for g in self.groups)
+        return Network(self._host_width(groups), groups, notes)
+
+    def _host_width(self, groups: Sequence[Group]) -> int:
+        """Numbers of a frame that the host sends."""
+        values = [c.value for g in groups for c in g.connections if c.source == INPUT]
+        return max((self.program.widths[value] for value in values), default=self.program.input_width)
 
     def _place(self, node: Node) -> None:
         width = self.program.widths[node.name]
@@ -90,13 +96,9 @@ class _Lowering:
             self.home[node.name] = homes[0]
             self.sent[node.name] = node.name if homes[0] is None else self.sent[node.inputs[0]]
             return
-        if node.op in _EMBEDDING:
+        if _is_matrix(node):
             group = self._new(width)
-            mask = np.asarray(node.weight).T != 0
-            group.connections.append(self._matrix(node, mask, one_hot=True))
-        elif _is_matrix(node):
-            group = self._new(width)
-            group.connections.append(self._matrix(node, node.weight != 0))
+            group.connections.append(self._matrix(node))
             self._hold(group, node, skip={"weight"})
         elif node.op in _NORM:
             group = self._norm(node, width)
@@ -130,10 +132,9 @@ class _Lowering:
         self.groups.append(_Building(len(self.groups), neurons))
         return self.groups[-1]
 
-    def _matrix(self, node: Node, mask: np.ndarray, one_hot: bool = False) -> Connection:
-        name = node.inputs[0]
+    def _matrix(self, node: Node) -> Connection:
         wide = node.weight.dtype.itemsize if node.weight.dtype.kind == "i" else _FLOAT_WEIGHT
-        return Connection(node.name, "", self.sent[name], mask, False, wide, one_hot=one_hot)
+        return Connection(node.name, "", self.sent[node.inputs[0]], node.weight != 0, False, wide)
 
     def _join(self, node: Node, homes: list, width: int) -> _Building:
         """The group that an element-wise node runs in: the last of those that it reads."""
@@ -146,7 +147,8 @@ class _Lowering:
                 group.connections.append(Connection(name, "", self.sent[name], None, False, size))
                 group.nodes.append(name)
             elif home is not group:
-                group.connections.append(Connection(node.name, "", self.sent[name], None, True))
+                copies = self._copies(self.program.widths[name], group.neurons)
+                group.connections.append(Connection(node.name, "", self.sent[name], copies, True))
                 group.sums += node.op not in _ADD
         pair = 2 if node.op in _PAIR or _rotates(node) else 1
         group.pair = max(group.pair, pair)
@@ -154,6 +156,10 @@ class _Lowering:
             group.states += 1 / pair
         self._hold(group, node)
         return group
+
+    def _copies(self, width: int, neurons: int) -> np.ndarray | None:
+        """Synapses one to one; where a gate counts for both parts of a complex number, one to two."""
+        return None if width == neurons else np.repeat(np.eye(width, dtype=bool), neurons // width, axis=0)
 
     def _norm(self, node: Node, width: int) -> _Building:
         """Neurons that scale, and before them one that sums over the vector, or two where means are taken."""

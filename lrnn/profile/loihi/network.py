@@ -25,7 +25,6 @@ class Connection:
         shared: whether all of them have one weight, which a core then stores once (copies of a value).
         synapses_per_weight: synapses that a weight takes, more than one where it is wide.
         delay: steps that a message waits, so that all inputs of a neuron are of one frame.
-        one_hot: whether the source sends one message a frame, equally often from each neuron (an embedding).
     """
 
     name: str
@@ -35,7 +34,6 @@ class Connection:
     shared: bool = False
     synapses_per_weight: int = 1
     delay: int = 0
-    one_hot: bool = False
 
     def synapses(self, neurons: int) -> int:
         """Synapses to a target of so many neurons, as they work; a shared weight counts each time."""
@@ -137,9 +135,6 @@ class Network:
         for group in self.groups:
             for c in group.connections:
                 width = self.widths[c.source]
-                if c.one_hot:
-                    rates[c.value] = np.full(width, 1 / width)
-                    continue
                 rate = np.ones(width) if activity is None else activity.get(c.value)
                 rate = np.ones(width) if rate is None else np.asarray(rate, np.float64)
                 if rate.shape != (width,):
