@@ -60,6 +60,15 @@ def test_a_program_on_frames(program, capsys):
     assert "N-DNS" not in text
 
 
+def test_the_picture_has_a_tile_for_every_core(program, tmp_path, capsys):
+    assert main(["profile", program, "--target", "loihi2", "--plot", "p.svg", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    text = (tmp_path / "p.svg").read_text()
+    chips = sum(found["chips"][end] * per_chip for end, per_chip in enumerate((128, 120)))
+    tiles = sum(len(cores) for cores in found["placement"].values()) + chips
+    assert text.count("stroke: #8a8a8a") == tiles
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_the_picture(program, tmp_path, suffix, capsys):
     assert main(["profile", program, "--target", "loihi2", "--plot", f"p.{suffix}"]) == 0

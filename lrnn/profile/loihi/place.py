@@ -31,6 +31,16 @@ LIMITS = {
 }
 """What a core uses up, by the coefficient that bounds it."""
 
+RESOURCES = {
+    "neurons": "neurons",
+    "states": "recurrent states",
+    "synaptic": "synaptic memory",
+    "memory": "memory",
+    "axons_in": "fan-in (axons)",
+    "axons_out": "fan-out (axons)",
+}
+"""The same in words."""
+
 
 @dataclass(frozen=True)
 class Core:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from lrnn.profile.loihi.coefficients import coefficients
 from lrnn.profile.loihi.mesh import position
-from lrnn.profile.loihi.place import Core, Placement
+from lrnn.profile.loihi.place import RESOURCES, Core, Placement
 from lrnn.profile.plot import pyplot, save
 
 PER_ROW = 16
@@ -33,7 +33,7 @@ def plot_placement(report: dict, path: str | os.PathLike) -> None:
     )
     colours = plt.get_cmap("YlOrRd")
     for column, end in enumerate(ends):
-        _by_layer(axes[0][column], end, report["layers"], column, colours)
+        _by_layer(axes[0][column], end, layers, column == 0, colours)
         _on_chips(axes[1][column], end, colours)
         axes[0][column].set_title(f"{_TITLES[end.policy]}: {len(end.cores)} cores", fontsize=10)
     scale = plt.cm.ScalarMappable(plt.Normalize(0, 100), colours)
@@ -50,21 +50,23 @@ def _placement(report: dict, policy: str) -> Placement:
     return Placement(policy, tuple(Core(**core) for core in report["placement"][policy]), values)
 
 
-def _by_layer(axis, placement: Placement, layers: list[dict], end: int, colours) -> None:
+def _by_layer(axis, placement: Placement, layers: list[str], named: bool, colours) -> None:
     at, ticks = 0, []
-    for layer in layers:
-        cores = placement.of(layer["name"])
+    for name in layers:
+        cores = placement.of(name)
         lines = -(-len(cores) // PER_ROW)
         for i, core in enumerate(cores):
             _tile(axis, i % PER_ROW, at + i // PER_ROW, core, placement.values, colours)
         ticks.append(at + (lines - 1) / 2)
-        text = f"{len(cores)} x, {layer['binds'][end]} {100 * layer['load'][end]:.0f} %"
+        fullest = max(cores, key=lambda core: max(core.loads(placement.values).values()))
+        resource = fullest.binds(placement.values)
+        used = 100 * fullest.loads(placement.values)[resource]
+        text = f"{len(cores)} x, {RESOURCES[resource]} {used:.0f} %"
         axis.text(min(len(cores), PER_ROW) - 0.2, ticks[-1], text, fontsize=7, va="center")
         at += lines
     axis.set_xlim(-0.6, PER_ROW + 7)
     axis.set_ylim(at - 0.4, -0.6)
-    names = [layer["name"] for layer in layers]
-    axis.set_yticks(ticks, names if end == 0 else [""] * len(names), fontsize=7)
+    axis.set_yticks(ticks, layers if named else [""] * len(layers), fontsize=7)
     _bare(axis)
 
 

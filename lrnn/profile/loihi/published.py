@@ -1,7 +1,7 @@
 """Published networks on Loihi 2, to hold the placement against: how many cores they took there.
 
-S4D of Meyer et al. (arXiv 2409.15022): 31 cores for 67 k parameters, 111 for 265 k. Sizes are not in the
-figures that were at hand; four layers with H = N = 64 and with H = N = 128 have 67.3 k and 266.0 k parameters
+S4D of Meyer et al. (arXiv 2409.15022): 31 cores for 67 k parameters, 111 for 265 k. Their sizes were not
+at hand; four layers with H = N = 64 and with H = N = 128 have 67.3 k and 266.0 k parameters
 (`parameters`), and that is what is placed. Of a layer on the chip, as the paper says: no norm, no residual,
 ReLU in place of the GLU; as lava-dl has it: a group of H N / 2 complex neurons, each input going to N / 2 of
 them, a group that sums them, then the matrix.

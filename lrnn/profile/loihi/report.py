@@ -16,7 +16,7 @@ from lrnn.profile.loihi.counts import Work, work
 from lrnn.profile.loihi.estimate import Estimate, estimate
 from lrnn.profile.loihi.lower import lower
 from lrnn.profile.loihi.network import Group, Network
-from lrnn.profile.loihi.place import Placement, place
+from lrnn.profile.loihi.place import RESOURCES, Placement, place
 from lrnn.profile.loihi.spread import spreads
 from lrnn.program.program import Program
 
@@ -29,14 +29,6 @@ STATEMENT = (
 WORST_CASE = "worst case: no number of any value is ever zero"
 MEASURED = "measured: how often each number of each value is not zero"
 BATCHES = (1, 2, 4, 8, 16, 32)
-_RESOURCES = {
-    "neurons": "neurons",
-    "states": "recurrent states",
-    "synaptic": "synaptic memory",
-    "memory": "memory",
-    "axons_in": "fan-in (axons)",
-    "axons_out": "fan-out (axons)",
-}
 
 
 @dataclass(frozen=True)
@@ -100,6 +92,14 @@ def placement_report(program: Program, activity: Mapping[str, np.ndarray] | None
         program: in fixed point or in float (then the widths of w8a16 are assumed, and said).
         activity: by name of a value, (width,) fractions of frames in which each of its numbers is not zero,
             see `lrnn.profile.loihi.activity`; None is the worst case.
+
+    Returns:
+        intervals are [low, high], words that differ between the two scenarios [favourable's, other's]:
+        `title`, `statement`, `assumptions`, `activity` in words; `cores`, `chips`, `neurons`, `synapses`,
+        `synops` a frame, `steps` that a frame takes; `layers` with what fills and what bounds each; `modes`
+        fall_through and pipelined with latency_us, frames_per_second, energy_uj; `spread`, the same of the
+        fastest placement found on one chip, or None; `batch` by replication; `placement`, every core of both
+        scenarios; `coefficients` with their sources.
 
     Raises:
         ValueError: it cannot be placed within the limits; names the node.
@@ -195,7 +195,7 @@ def _layer_end(group: Group, s: Scenario) -> dict:
     return {
         "cores": len(cores),
         "load": fullest.loads(limits)[resource],
-        "binds": _RESOURCES[resource],
+        "binds": RESOURCES[resource],
         "synaptic_bytes": sum(core.synaptic for core in cores),
         "memory_bytes": sum(core.memory for core in cores),
         "step_ns": step.nanoseconds,
