@@ -82,23 +82,23 @@ def _layers(report: dict) -> str:
 
 def _modes(report: dict) -> str:
     header = [report["title"], "cores", "latency us", "frames/s", "dynamic uJ a frame", "bound by"]
-    placed = [(report["cores"], report["modes"])]
+    placed = {"fewest cores": report}
     if report["spread"]:
-        placed.append((report["spread"]["cores"], report["spread"]["modes"]))
+        placed["fastest"] = report["spread"]
     rows = [
         [
-            mode.replace("_", "-"),
-            _span(cores),
+            f"{mode.replace('_', '-')}, {name}",
+            _span(placement["cores"]),
             _span(found["latency_us"], ",.1f"),
             _span(found["frames_per_second"], ",.0f"),
             _span(found["energy_uj"], ".2f"),
             _either(found["binds"]),
         ]
-        for cores, modes in placed
-        for mode, found in modes.items()
+        for name, placement in placed.items()
+        for mode, found in placement["modes"].items()
     ]
     notes = (
-        "Latencies are lower bounds, rates upper bounds, of a placement: that of the fewest cores, then the\n"
+        "Latencies are lower bounds, rates upper bounds, of a placement: that of the fewest cores, or the\n"
         "one of least fall-through latency that was found on one chip. fall-through: one frame passes all\n"
         "layers before the next enters; pipelined: each layer has a frame of its own in every step."
     )

@@ -12,30 +12,35 @@ from lrnn.profile.plot import pyplot, save
 
 PER_ROW = 16
 """Tiles of a layer in a row."""
-_TITLES = {"packed": "favourable: packed, fewest cores", "halved": "unfavourable: halved until it fits"}
+_TITLES = {"packed": "packed, fewest cores (favourable)", "halved": "halved until it fits (unfavourable)"}
 
 
 def plot_placement(report: dict, path: str | os.PathLike) -> None:
-    """Two columns, for the two ends of the estimate: tiles by layer above, on the chips below.
+    """A column for each placement: the two ends of the smallest, and the fastest on one chip where there is
+    one, at its favourable end. Tiles by layer stand above, on the chips below.
 
     Args:
         report: of placement_report.
         path: the picture; its suffix names the format (.png, .svg, .pdf).
     """
     plt = pyplot()
-    ends = [_placement(report, policy) for policy in report["placement"]]
+    placed = _placements(report)
     layers = [layer["name"] for layer in report["layers"]]
-    rows = [sum(-(-len(end.of(name)) // PER_ROW) for name in layers) for end in ends]
-    chips = max(end.chips for end in ends)
-    heights = [0.3 * max(rows) + 0.3, 1.9 * chips]
+    rows = {name: max(-(-len(p.of(name)) // PER_ROW) for p in placed.values()) for name in layers}
+    heights = [0.3 * sum(rows.values()) + 0.3, 1.9 * max(placement.chips for placement in placed.values())]
     figure, axes = plt.subplots(
-        2, 2, figsize=(12, sum(heights) + 1.2), layout="constrained", height_ratios=heights, squeeze=False
+        2,
+        len(placed),
+        figsize=(1.5 + 4.6 * len(placed), sum(heights) + 1.2),
+        layout="constrained",
+        height_ratios=heights,
+        squeeze=False,
     )
     colours = plt.get_cmap("YlOrRd")
-    for column, end in enumerate(ends):
-        _by_layer(axes[0][column], end, layers, column == 0, colours)
-        _on_chips(axes[1][column], end, colours)
-        axes[0][column].set_title(f"{_TITLES[end.policy]}: {len(end.cores)} cores", fontsize=10)
+    for column, (title, placement) in enumerate(placed.items()):
+        _by_layer(axes[0][column], placement, rows, column == 0, colours)
+        _on_chips(axes[1][column], placement, colours)
+        axes[0][column].set_title(f"{title}: {len(placement.cores)} cores", fontsize=9)
     scale = plt.cm.ScalarMappable(plt.Normalize(0, 100), colours)
     bar = figure.colorbar(scale, ax=axes, shrink=0.6, pad=0.01)
     bar.set_label("% used of the resource that is used most", fontsize=8)
@@ -44,17 +49,25 @@ def plot_placement(report: dict, path: str | os.PathLike) -> None:
     save(figure, path)
 
 
-def _placement(report: dict, policy: str) -> Placement:
+def _placements(report: dict) -> dict[str, Placement]:
+    """By title."""
     known = coefficients()
-    values = known.favourable if policy == "packed" else known.unfavourable
-    return Placement(policy, tuple(Core(**core) for core in report["placement"][policy]), values)
+    values = {"packed": known.favourable, "halved": known.unfavourable}
+    found = {_TITLES[p]: _placement(p, cores, values[p]) for p, cores in report["placement"].items()}
+    if report["spread"]:
+        fastest = report["spread"]["placement"]["packed"]
+        found["fastest found on one chip"] = _placement("packed", fastest, known.favourable)
+    return found
 
 
-def _by_layer(axis, placement: Placement, layers: list[str], named: bool, colours) -> None:
+def _placement(policy: str, cores: list[dict], values: Mapping[str, float]) -> Placement:
+    return Placement(policy, tuple(Core(**core) for core in cores), values)
+
+
+def _by_layer(axis, placement: Placement, rows: dict[str, int], named: bool, colours) -> None:
     at, ticks = 0, []
-    for name in layers:
+    for name, lines in rows.items():
         cores = placement.of(name)
-        lines = -(-len(cores) // PER_ROW)
         for i, core in enumerate(cores):
             _tile(axis, i % PER_ROW, at + i // PER_ROW, core, placement.values, colours)
         ticks.append(at + (lines - 1) / 2)
@@ -66,7 +79,7 @@ def _by_layer(axis, placement: Placement, layers: list[str], named: bool, colour
         at += lines
     axis.set_xlim(-0.6, PER_ROW + 7)
     axis.set_ylim(at - 0.4, -0.6)
-    axis.set_yticks(ticks, layers if named else [""] * len(layers), fontsize=7)
+    axis.set_yticks(ticks, rows if named else [""] * len(rows), fontsize=7)
     _bare(axis)
 
 

@@ -67,22 +67,27 @@ def _scenario(name: str, network: Network, activity, values: Mapping[str, float]
 
 def _spread(found: tuple[Scenario, Scenario], network: Network, activity) -> dict | None:
     """Cores and modes of the fastest placement on one chip; None where a chip does not hold the network."""
-    cores, times = [], []
+    placed, times = [], []
     for s in found:
         candidates = []
         for placement in spreads(network, s.placement, activity):
             done = work(network, placement, activity)
             made = estimate(*done, placement.values, idle_updates=s.name == "halved")
-            candidates.append((made.fall_through, len(placement.cores), made))
+            candidates.append((made.fall_through, len(placement.cores), placement, made))
         if not candidates:
             return None
-        _, count, best = min(candidates, key=lambda c: c[:2])
-        cores.append(count)
-        times.append(_times(best))
+        _, _, placement, made = min(candidates, key=lambda c: c[:2])
+        placed.append(placement)
+        times.append(_times(made))
     return {
-        "cores": _interval(cores),
+        "cores": _interval(len(placement.cores) for placement in placed),
         "modes": {mode: _merge([t[mode] for t in times]) for mode in times[0]},
+        "placement": {s.name: _cores(placement) for s, placement in zip(found, placed, strict=True)},
     }
+
+
+def _cores(placement: Placement) -> list[dict]:
+    return [asdict(core) for core in placement.cores]
 
 
 def placement_report(program: Program, activity: Mapping[str, np.ndarray] | None = None) -> dict:
@@ -98,8 +103,8 @@ def placement_report(program: Program, activity: Mapping[str, np.ndarray] | None
         `title`, `statement`, `assumptions`, `activity` in words; `cores`, `chips`, `neurons`, `synapses`,
         `synops` a frame, `steps` that a frame takes; `layers` with what fills and what bounds each; `modes`
         fall_through and pipelined with latency_us, frames_per_second, energy_uj; `spread`, the same of the
-        fastest placement found on one chip, or None; `batch` by replication; `placement`, every core of both
-        scenarios; `coefficients` with their sources.
+        fastest placement found on one chip, with its cores, or None; `batch` by replication; `placement`,
+        every core of both scenarios; `coefficients` with their sources.
 
     Raises:
         ValueError: it cannot be placed within the limits; names the node.
@@ -128,7 +133,7 @@ def report(network: Network, activity: Mapping[str, np.ndarray] | None = None) -
         "modes": {mode: _merge([t[mode] for t in times]) for mode in times[0]},
         "spread": _spread(found, network, activity),
         "batch": [_batch(size, found) for size in BATCHES],
-        "placement": {s.name: [asdict(core) for core in s.placement.cores] for s in found},
+        "placement": {s.name: _cores(s.placement) for s in found},
         "coefficients": coefficients().to_json(),
     }
 
