@@ -196,6 +196,22 @@ def test_a_gated_recurrence_behind_an_embedding(rotation):
     assert report(network)["neurons"] == gates + 8
 
 
+def test_an_affine_map_is_synapses_to_another_group_and_a_product_in_its_own():
+    ones = np.ones(3, np.float32)
+    matrix = np.ones((3, 3), np.float32)
+    first, second = nodes.Linear("a", ("x",), matrix), nodes.Linear("b", ("a",), matrix)
+    for source, connections in (("a", ["b", "map"]), ("b", ["b", "sum"])):
+        made = (first, second, nodes.Affine("map", (source,), ones, ones))
+        other = "b" if source == "a" else "a"
+        program = lrnn.Program("x", 3, (*made, nodes.Add("sum", ("map", other))), "sum")
+        groups = lower(program).groups
+        assert [g.nodes for g in groups] == [("a",), ("b", "map", "sum")]
+        assert [c.name for c in groups[1].connections] == connections
+        assert [c.delay for c in groups[1].connections] == [0, 0]
+        assert len(groups[1].variables) == (1 if source == "a" else 2)  # the shift, and the scale
+        assert report(lower(program))["neurons"] == 6
+
+
 def test_a_norm_takes_neurons_that_sum():
     weight, ones = np.ones((4, 3), np.float32), np.ones(4, np.float32)
     made = (nodes.Linear("a", ("x",), weight), nodes.LayerNorm("norm", ("a",), ones, ones))

@@ -142,10 +142,7 @@ class _Lowering:
         group = max(known, key=lambda g: g.order) if known else self._new(width)
         for name, home in zip(node.inputs, homes, strict=True):
             if name in self.diagonal:
-                wide = self.diagonal[name].scale.dtype
-                size = wide.itemsize if wide.kind == "i" else _FLOAT_WEIGHT
-                group.connections.append(Connection(name, "", self.sent[name], None, False, size))
-                group.nodes.append(name)
+                self._map(group, home, self.diagonal[name])
             elif home is not group:
                 copies = self._copies(self.program.widths[name], group.neurons)
                 group.connections.append(Connection(node.name, "", self.sent[name], copies, True))
@@ -156,6 +153,16 @@ class _Lowering:
             group.states += 1 / pair
         self._hold(group, node)
         return group
+
+    def _map(self, group: _Building, home: _Building, node: Node) -> None:
+        """An affine map on its way into a sum: synapses one to one, or in the same group a product."""
+        if home is group:
+            self._hold(group, node)
+        else:
+            size = node.scale.dtype.itemsize if node.scale.dtype.kind == "i" else _FLOAT_WEIGHT
+            group.connections.append(Connection(node.name, "", self.sent[node.name], None, False, size))
+            self._hold(group, node, skip={"scale"})
+        group.nodes.append(node.name)
 
     def _copies(self, width: int, neurons: int) -> np.ndarray | None:
         """Synapses one to one; where a gate counts for both parts of a complex number, one to two."""
