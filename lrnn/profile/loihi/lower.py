@@ -147,7 +147,8 @@ class _Lowering:
                 copies = self._copies(self.program.widths[name], group.neurons)
                 group.connections.append(Connection(node.name, "", self.sent[name], copies, True))
                 group.sums += node.op not in _ADD
-        pair = 2 if node.op in _PAIR or _rotates(node) else 1
+        halved = any(2 * self.program.widths[name] == width for name in node.inputs)  # a gate of both parts
+        pair = 2 if node.op in _PAIR or halved else 1
         group.pair = max(group.pair, pair)
         if node.state_width >= width:
             group.states += 1 / pair
@@ -236,7 +237,3 @@ class _Lowering:
 def _is_matrix(node: Node) -> bool:
     weight = getattr(node, "weight", None)
     return isinstance(weight, np.ndarray) and weight.ndim == 2
-
-
-def _rotates(node: Node) -> bool:
-    return getattr(node, "rotation", None) is not None
