@@ -1,0 +1,71 @@
+"""An export as a folder: written whole or not at all, and never over anything but an earlier export."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lrnn.export.lava.lowering import FORMAT
+
+PROGRAM = "program.json"
+
+
+@contextlib.contextmanager
+def written_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """A temporary folder beside `folder` that replaces it when the block ends without an error.
+
+    Raises:
+        FileExistsError: there is something else than an earlier export at `folder`.
+        FileNotFoundError: its parent does not exist.
+    """
+    folder = Path(folder)
+    _check_replaceable(folder)
+    parent = folder.resolve().parent
+    if not parent.is_dir():
+        raise FileNotFoundError(f"{folder}: the folder {parent} does not exist")
+    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}-"))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        old = None
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}-"))
+            os.replace(folder, old)
+        os.replace(temporary, folder)
+        if old:
+            shutil.rmtree(old)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        found = json.loads((folder / PROGRAM).read_text(encoding="utf-8"))["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if found != FORMAT:
+        raise FileExistsError(f"{folder}: it exists and is no earlier export, expected a new folder")
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> str:
+    """Write an .npz file, and return its SHA-256."""
+    if any(array.dtype.hasobject for array in arrays.values()):
+        raise ValueError(f"{path}: an array holds objects, expected numbers")
+    np.savez_compressed(path, **arrays)
+    return sha256(path)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
