@@ -37,6 +37,8 @@ ISA_FLAGS = {
 }
 FAMILY = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
 COMMON = ["-std=c++20", "-O3", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra", "-g0"]
+# Runs in the interpreter that has Lava, not in this one: shipped as data.
+LAVA_EXECUTOR = "executor/lrnn_lava"
 NATIVE = os.environ.get("LRNN_NATIVE", "auto")
 # Whatever undefined behaviour is found ends the program: what is only printed is overlooked. -O2, because
 # the compiler fuses no multiply-adds below it, and then products of one step and of many differ in a bit.
@@ -108,7 +110,10 @@ setup(
         "lrnn.kernels.sparse_linear": "kernels/sparse_linear",
         "lrnn.kernels.sparse_matvec": "kernels/sparse_matvec",
     },
-    package_data={"lrnn": ["models/*", "profile/loihi/*.yaml"]},
+    package_data={
+        "lrnn": ["models/*", "profile/loihi/*.yaml"],
+        "lrnn.export.lava": [f"{LAVA_EXECUTOR}/*.py", f"{LAVA_EXECUTOR}/*/*.py"],
+    },
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildPerIsa},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},  # neither library knows Python

@@ -16,6 +16,7 @@ COMMANDS = (
     "prune",
     "quantize",
     "compile",
+    "export",
     "profile",
     "bench",
     "info",

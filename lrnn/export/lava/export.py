@@ -56,6 +56,7 @@ def export(
     record, arrays = lower(graph)
     frames = generated_frames(program) if frames is None else frames
     resets = [len(frames) * 3 // 4] if resets is None else resets
+    record["steps"] = len(frames)
     record["source"] = _provenance(program, source)
     record["checks"] = proofs
     with written_folder(folder) as path:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrnn.export.lava.lowering import FORMAT
+from lrnn.export.lava.lowering import FORMAT, VERSION
 
 PROGRAM = "program.json"
 
@@ -51,11 +51,27 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        found = json.loads((folder / PROGRAM).read_text(encoding="utf-8"))["format"]
-    except (OSError, ValueError, KeyError, TypeError):
-        found = None
-    if found != FORMAT:
-        raise FileExistsError(f"{folder}: it exists and is no earlier export, expected a new folder")
+        read_record(folder)
+    except (OSError, ValueError):
+        raise FileExistsError(f"{folder}: it exists and is no earlier export, expected a new folder") from None
+
+
+def read_record(folder: str | os.PathLike) -> dict:
+    """What program.json of an export holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is of another kind or version.
+    """
+    path = Path(folder) / PROGRAM
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    found = (record.get("format"), record.get("version")) if isinstance(record, dict) else None
+    if found != (FORMAT, VERSION):
+        raise ValueError(f"{path}: found format and version {found}, expected {(FORMAT, VERSION)}")
+    return record
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> str:
