@@ -98,14 +98,15 @@ def make_graph(program: Program) -> Graph:
         for group in latency
         for value, matrix in grouping.reads(group)
     ]
-    for s in synapses:
-        if s.delay > MOST_DELAY:
-            raise ValueError(f"node {s.name!r}: {s.value!r} waits {s.delay} steps, expected at most {MOST_DELAY}")
     sent = {s.value for s in synapses} | {output}
     groups = []
     for group in latency:
         nodes = tuple(n for n in grouping.nodes if grouping.owner[n.name] == group)
         groups.append(Group(nodes, latency[group], tuple(n.name for n in nodes if n.name in sent)))
+    for s in synapses:
+        if s.delay > MOST_DELAY:
+            reader = s.matrix or next(n for n in groups[s.group].nodes if s.value in n.inputs)
+            raise reader.error(f"its input {s.value!r} waits {s.delay} steps, expected at most {MOST_DELAY}")
     return Graph(program, source, output, tuple(groups), tuple(synapses))
 
 

@@ -39,7 +39,6 @@ def lower(graph: Graph) -> tuple[dict, Arrays]:
         "synapses": [
             _synapse(graph, s) | {"group": names[s.group], "port": ports[s.group, s.name, s.matrix is None]}
             for s in graph.synapses
-            if s.matrix is None or s.matrix.weight.any()  # an empty matrix sums nothing: no synapse
         ],
         "matrices": {s.name: _matrix(s.matrix, arrays) for s in graph.synapses if s.matrix},
         "values": {name: _end(graph, name) for name, form in graph.program.formats.items() if form},

@@ -78,7 +78,7 @@ def make_synapse(weights: csr_matrix, delay: int, name: str) -> Sparse:
     """Lava's own synapses of int8 weights: exact sums, one step and `delay` more late.
 
     Of a matrix with both signs Lava keeps even weights only, and halves their sums: w is stored as 2 w with
-    the exponent -1.
+    the exponent -1. A matrix without weights keeps its synapse: Lava runs only what is connected.
     """
     doubled = weights.astype(np.int32) * 2
     options = {
