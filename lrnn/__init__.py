@@ -45,7 +45,7 @@ _LATER = {
     "QuantizationAware": "lrnn.train.quant",
 }
 
-_PACKAGES = ("data", "engine", "profile", "program", "prune", "quant", "train")
+_PACKAGES = ("data", "engine", "export", "profile", "program", "prune", "quant", "train")
 
 __all__ = [
     "HGRN",

@@ -6,20 +6,20 @@ import sys
 
 import numpy as np
 
-from lrnn.export.lava.export import EXECUTOR
+from lrnn.export.lava.write import EXECUTOR
 from lrnn.program import Program
 from lrnn.program.fixed import nodes as fixed
 
 sys.path.append(str(EXECUTOR))  # operations and export need no Lava
-from lrnn_lava.export import Export
+from lrnn_lava import export as lrnn_lava_export
 from lrnn_lava.operations import OPERATIONS, STATES
 
 ROUNDINGS = ("nearest_even", "nearest_up", "floor")
 
 
 def random_program(seed: int, length: int = 14) -> Program:
-    """A chain of random nodes with branches, of every kind and rounding: rows without weights, an empty matrix,
-    values narrow and wide.
+    """A chain of random nodes with branches, of every kind and rounding: rows without weights, empty
+    matrices, values narrow and wide.
     """
     random = np.random.default_rng(seed)
     width = int(random.integers(2, 6)) * 2
@@ -31,7 +31,9 @@ def random_program(seed: int, length: int = 14) -> Program:
         program = Program("in", width, (*nodes, fixed.Dequantize("out", (nodes[-1].name,))), "out")
         maker = _MAKERS[kind]
         try:
-            node = maker(random, f"{kind}.{len(nodes)}", program, nodes[-1].name, _other(random, program, nodes))
+            node = maker(
+                random, f"{kind}.{len(nodes)}", program, nodes[-1].name, _other(random, program, nodes)
+            )
             made = Program("in", width, (*nodes, node, fixed.Dequantize("out", (node.name,))), "out")
         except ValueError:
             continue  # it does not fit what it would read
@@ -166,7 +168,7 @@ def simulate(folder) -> dict[str, np.ndarray]:
     """What an export's groups make on its golden input, step by step as Lava would: every synapse holds its
     messages back by one step and its delay. (T, width) by name.
     """
-    export = Export.read(folder)
+    export = lrnn_lava_export.Export.read(folder)
     vectors, program = export.vectors(), export.program
     source, steps = program["input"]["value"], program["steps"]
     sent = {name: [] for name in program["values"]}  # by value, from step 0 on
@@ -182,7 +184,9 @@ def simulate(folder) -> dict[str, np.ndarray]:
                 if s["group"] == group["name"] and at >= 0:
                     message = sent[s["value"]][at].astype(np.int64)
                     values[s["port"]] = (
-                        export.matrix(s["matrix"]).astype(np.int64) @ message if s["kind"] == "matrix" else message
+                        export.matrix(s["matrix"]).astype(np.int64) @ message
+                        if s["kind"] == "matrix"
+                        else message
                     )
             for op in group["program"]:
                 name, kind = op["node"], op["op"]

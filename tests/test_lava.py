@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -53,7 +55,10 @@ def test_the_shipped_denoiser(scheme, demo, tmp_path):
         floats = lrnn.load(DENOISER_FLOAT)
         program = compile_fixed(floats, ranges_of(floats, demo[:60]), scheme)
     found = agrees(program, tmp_path / "out", demo)
-    assert (found["steps"], found["latency"]) == (200, 11 if scheme == "w8a16" else 12)  # the input is rescaled
+    assert (found["steps"], found["latency"]) == (
+        200,
+        11 if scheme == "w8a16" else 12,
+    )  # the input is rescaled
     record = json.loads((tmp_path / "out" / "program.json").read_text())
     beyond = sum(len(s["rows_beyond_24_bits"]) for s in record["checks"]["sums"].values())
     assert (beyond == 0) == (scheme == "loihi2")
@@ -127,6 +132,21 @@ def test_matrices_without_weights(tmp_path):
     """A bias alone drives the state, from the frame that is the first."""
     program = recurrent(np.zeros((6, 4)), 900)
     agrees(program, tmp_path / "out", generated_frames(program, 30), resets=[11])
+
+
+def test_a_folder_verifies_itself_without_lrnn(lava, tmp_path):
+    """By the copy of the executor that it holds."""
+    export(recurrent(np.ones((4, 4)), 5), tmp_path / "out", resets=[3])
+    done = subprocess.run(
+        [lava, "-m", "lrnn_lava", "."],
+        cwd=tmp_path / "out",
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["equal"] is True
 
 
 def test_a_thousand_steps(tmp_path):

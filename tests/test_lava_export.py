@@ -10,11 +10,12 @@ import re
 import numpy as np
 import pytest
 from fixed_cases import between, ints
-from lava_cases import random_program, simulate
+from lava_cases import lrnn_lava_export, random_program, simulate
 
 import lrnn
 from lrnn.cli import main
 from lrnn.export.lava import export
+from lrnn.export.lava.checks import MOST_INPUTS, MOST_OUTPUTS, check
 from lrnn.export.lava.environment import build, find_lava, find_python310
 from lrnn.export.lava.graph import SOURCE, make_graph
 from lrnn.export.lava.vectors import generated_frames, golden_vectors
@@ -96,7 +97,9 @@ def test_a_delay_of_more_than_62_steps_is_refused(between):
     if between == 62:
         assert max(s.delay for s in make_graph(program).synapses) == 62
         return
-    with pytest.raises(ValueError, match="node 'y' .fixed_add.: its input 'n0' waits 63 steps, expected at most 62"):
+    with pytest.raises(
+        ValueError, match=r"node 'y' .fixed_add.: its input 'n0' waits 63 steps, expected at most 62"
+    ):
         make_graph(program)
 
 
@@ -132,6 +135,23 @@ def test_a_sum_that_lava_would_wrap_is_refused(tmp_path):
     wraps = between(linear(weight=np.full((1, 259), 127)), width=259)
     with pytest.raises(ValueError, match=r"node 'y'.*row 0 could reach \d+ in Lava's simulator"):
         export(wraps, tmp_path / "wraps", np.zeros((3, 259)))
+
+
+def test_a_group_that_reads_too_much_is_refused():
+    nodes = [fixed.Quantize("n0", ("in",), exponent=8)]
+    nodes += [linear(f"n{i + 1}", f"n{i}", bits=8) for i in range(9)]
+    nodes += [fixed.Add(f"s{i}", (f"s{i - 1}" if i else "n9", f"n{i}"), exponent=8) for i in range(8)]
+    for count in (7, 8):
+        last = nodes[: 10 + count]
+        program = Program("in", 2, (*last, fixed.Dequantize("out", (last[-1].name,))), "out")
+        if count == 7:
+            assert check(make_graph(program))
+            continue
+        with pytest.raises(
+            ValueError, match=r"node 's7' .fixed_add.: its group reads 9 values, expected at most 8"
+        ):
+            check(make_graph(program))
+    assert (MOST_INPUTS, MOST_OUTPUTS) == (lrnn_lava_export.MOST_INPUTS, lrnn_lava_export.MOST_OUTPUTS)
 
 
 def test_only_an_earlier_export_is_replaced(tmp_path):
@@ -200,7 +220,7 @@ def test_without_an_environment_the_error_says_how_to_get_one(capsys, tmp_path, 
     with pytest.raises(FileNotFoundError, match="LRNN_LAVA is /nowhere/python"):
         find_lava()
     monkeypatch.setenv("LRNN_LAVA_PYTHON", "/nowhere/python3.10")
-    with pytest.raises(FileNotFoundError, match="expected Python 3.10"):
+    with pytest.raises(FileNotFoundError, match=r"expected Python 3\.10"):
         find_python310()
     (tmp_path / "mine").mkdir()
     with pytest.raises(FileExistsError, match="is no virtual environment"):

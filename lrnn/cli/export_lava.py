@@ -15,25 +15,32 @@ def add(targets) -> None:
     parser = targets.add_parser(
         "lava",
         help="a folder that Intel's Lava builds the network from; --verify runs it on Lava's simulator",
-        description="Write a program in fixed point as a folder: its graph with balanced delays, its weights, "
-        "and golden integers of every value at every step. With --verify, run it on Lava's simulator of Loihi "
-        "2's arithmetic and compare them all. It says nothing about a chip: that needs Intel's private stack.",
+        description="Write a program in fixed point as a folder: its graph with balanced delays, its "
+        "weights, and golden integers of every value at every step. With --verify, run it on Lava's "
+        "simulator of Loihi 2's arithmetic and compare them all. It says nothing about a chip: that needs "
+        "Intel's private stack.",
     )
     parser.add_argument(
-        "model", metavar="M", nargs="?", help="a program in fixed point (.lrnn); default: the shipped denoiser"
+        "model",
+        metavar="M",
+        nargs="?",
+        help="a program in fixed point (.lrnn); default: the shipped denoiser",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", help="the folder to write; an earlier export is replaced")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", help="the folder to write; an earlier export is replaced"
+    )
     parser.add_argument("--verify", action="store_true", help="run what was written on Lava's simulator")
     parser.add_argument("--verify-only", metavar="DIR", help="write nothing, run an export that is there")
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="golden input: audio for a denoiser, .npy frames (T, width) for another program; default: generated",
+        help="golden input: audio for a denoiser, .npy frames (T, width) for another program; default: "
+        "generated frames over all of the input's range",
     )
-    parser.add_argument("--steps", metavar="N", type=int, help="at most N steps of golden vectors (default: 200)")
     parser.add_argument(
-        "--limit", metavar="S", type=float, help="seconds that Lava may take (default: 600)"
+        "--steps", metavar="N", type=int, help="at most N steps of golden vectors (default: 200)"
     )
+    parser.add_argument("--limit", metavar="S", type=float, help="seconds that Lava may take (default: 600)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
@@ -60,7 +67,9 @@ def _check(args) -> None:
         if args.output is None:
             raise ValueError("no folder to write: expected -o DIR, or --verify-only DIR")
     elif args.model or args.output or args.verify or args.data or args.steps is not None:
-        raise ValueError("--verify-only DIR runs what is there: expected no M, -o, --verify, --data or --steps")
+        raise ValueError(
+            "--verify-only DIR runs what is there: expected no M, -o, --verify, --data or --steps"
+        )
     if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps is {args.steps}, expected at least 1")
     if args.limit is not None and not args.limit > 0:
@@ -145,6 +154,6 @@ def _verdict(folder: str, found: dict) -> str:
         )
     first = found["first"]
     return (
-        f"{folder}: Lava differs first in node {first['node']!r}, step {first['step']}, index {first['index']}: "
-        f"found {first['found']}, expected {first['expected']}"
+        f"{folder}: Lava differs first in node {first['node']!r}, step {first['step']}, index "
+        f"{first['index']}: found {first['found']}, expected {first['expected']}"
     )

@@ -12,6 +12,7 @@ import numpy as np
 from lrnn.export.lava.graph import Graph
 
 MOST_WEIGHT = 127  # -128 could not be negated, and has no double in 9 bits
+MOST_INPUTS, MOST_OUTPUTS = 8, 4  # ports that a Process of the executor has
 MESSAGE_BITS = 24  # of a message's payload
 SIMULATED_BITS = 32  # of a sum in Lava's simulator
 CHIP_BITS = 24  # of a sum on the chip
@@ -25,14 +26,20 @@ def check(graph: Graph) -> dict:
         {"sums": {node: {worst_case, bits, rows_beyond_24_bits}}, "inside": {node: bits}}
 
     Raises:
-        ValueError: a weight, a message or a sum does not fit; names the node.
+        ValueError: a weight, a message or a sum does not fit, or a group has too many ports; names the node.
     """
     program = graph.program
     for value in {s.value for s in graph.synapses} | {graph.output}:
         if program.formats[value].bits > MESSAGE_BITS:
-            raise ValueError(
-                f"node {value!r}: it sends {program.formats[value].bits} bits, expected at most {MESSAGE_BITS}"
-            )
+            bits = program.formats[value].bits
+            raise ValueError(f"node {value!r}: it sends {bits} bits, expected at most {MESSAGE_BITS}")
+    for i, group in enumerate(graph.groups):
+        for verb, count, most in (
+            ("reads", sum(s.group == i for s in graph.synapses), MOST_INPUTS),
+            ("sends", len(group.sends), MOST_OUTPUTS),
+        ):
+            if count > most:
+                raise group.nodes[-1].error(f"its group {verb} {count} values, expected at most {most}")
     sums = {s.name: _check_matrix(s.matrix, program.formats[s.value]) for s in graph.synapses if s.matrix}
     inside = {}
     for group in graph.groups:

@@ -122,7 +122,9 @@ def _is_python310(python: str | os.PathLike) -> bool:
 
 
 def _run(*command: str | os.PathLike) -> None:
-    done = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise RuntimeError(f"{' '.join(map(str, command))}: {last[0]}")

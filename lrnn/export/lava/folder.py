@@ -53,7 +53,9 @@ def _check_replaceable(folder: Path) -> None:
     try:
         read_record(folder)
     except (OSError, ValueError):
-        raise FileExistsError(f"{folder}: it exists and is no earlier export, expected a new folder") from None
+        raise FileExistsError(
+            f"{folder}: it exists and is no earlier export, expected a new folder"
+        ) from None
 
 
 def read_record(folder: str | os.PathLike) -> dict:

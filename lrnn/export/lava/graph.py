@@ -1,4 +1,4 @@
-"""A fixed-point Program as Lava sees it: groups of neurons that run a few nodes each, and the synapses between.
+"""A fixed-point Program as Lava sees it: groups of neurons that run a few nodes each, and synapses.
 
 A message takes one step through a synapse and none through a neuron, so every group lags behind the input by
 a number of steps, its latency. All that a group reads must belong to one frame: what comes from nearer to the
@@ -62,7 +62,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Graph:
-    """Groups in an order in which each reads earlier ones only; `input` and `output` are values of integers."""
+    """Groups, each after those that it reads, and synapses; `input` and `output` are values of integers."""
 
     program: Program
     input: str

@@ -26,8 +26,6 @@ def lower(graph: Graph) -> tuple[dict, Arrays]:
     inputs: list[list[Synapse]] = [[] for _ in graph.groups]
     for synapse in graph.synapses:
         inputs[synapse.group].append(synapse)
-    ports = {(s.group, s.name, s.matrix is None): i for mine in inputs for i, s in enumerate(mine)}
-    names = [group.name for group in graph.groups]
     record = {
         "format": FORMAT,
         "version": VERSION,
@@ -35,11 +33,8 @@ def lower(graph: Graph) -> tuple[dict, Arrays]:
         "input": _end(graph, graph.input),
         "output": _end(graph, graph.output),
         "latency": graph.latency,
-        "groups": [_group(graph, i, inputs[i], ports, arrays) for i in range(len(graph.groups))],
-        "synapses": [
-            _synapse(graph, s) | {"group": names[s.group], "port": ports[s.group, s.name, s.matrix is None]}
-            for s in graph.synapses
-        ],
+        "groups": [_group(graph, i, inputs[i], arrays) for i in range(len(graph.groups))],
+        "synapses": [_synapse(graph, s) | {"port": i} for mine in inputs for i, s in enumerate(mine)],
         "matrices": {s.name: _matrix(s.matrix, arrays) for s in graph.synapses if s.matrix},
         "values": {name: _end(graph, name) for name, form in graph.program.formats.items() if form},
     }
@@ -59,17 +54,15 @@ def _end(graph: Graph, value: str) -> dict:
     }
 
 
-def _group(graph: Graph, index: int, inputs: list[Synapse], ports: dict, arrays: Arrays) -> dict:
+def _group(graph: Graph, index: int, inputs: list[Synapse], arrays: Arrays) -> dict:
     group, program = graph.groups[index], graph.program
-    mine = {node.name for node in group.nodes}
+    sums = {s.name: i for i, s in enumerate(inputs) if s.matrix}
+    values = {s.value: i for i, s in enumerate(inputs) if not s.matrix}
     operations = []
     for node in group.nodes:
         record, tensors = operation(node, tuple(program.formats[name] for name in node.inputs))
-        if (index, node.name, False) in ports:
-            record["inputs"] = [ports[index, node.name, False]]
-        else:
-            record["inputs"] = [n if n in mine else ports[index, n, True] for n in node.inputs]
-        record |= {"width": program.widths[node.name], "arrays": sorted(tensors)}
+        sources = [sums[node.name]] if node.name in sums else [values.get(name, name) for name in node.inputs]
+        record |= {"inputs": sources, "width": program.widths[node.name], "arrays": sorted(tensors)}
         arrays |= {f"{node.name}/{field}": value for field, value in tensors.items()}
         operations.append(record)
     return {
@@ -86,7 +79,8 @@ def _width(graph: Graph, synapse: Synapse) -> int:
 
 
 def _synapse(graph: Graph, synapse: Synapse) -> dict:
-    record = {"name": synapse.name, "value": synapse.value, "delay": synapse.delay}
+    group = graph.groups[synapse.group].name
+    record = {"name": synapse.name, "value": synapse.value, "group": group, "delay": synapse.delay}
     if synapse.matrix:
         return record | {"kind": "matrix", "matrix": synapse.name}
     return record | {"kind": "identity", "width": _width(graph, synapse)}

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from lrnn.export.lava.environment import VARIABLE, find_lava
-from lrnn.export.lava.export import EXECUTOR, EXECUTOR_PACKAGE
 from lrnn.export.lava.folder import read_record
+from lrnn.export.lava.write import EXECUTOR, EXECUTOR_PACKAGE
 
 LIMIT = 600.0  # seconds
 GRACE = 1.0  # seconds for processes to end by themselves

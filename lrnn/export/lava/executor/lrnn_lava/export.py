@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 FORMAT, VERSION = "lrnn-lava", 1
+MOST_INPUTS, MOST_OUTPUTS = 8, 4  # ports of a group; those that are not connected cost nothing
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Export:
 
     @classmethod
     def read(cls, folder: str | Path) -> Export:
-        """Read a folder; ValueError or OSError name the file that is missing, damaged or of another version."""
+        """Read a folder; ValueError or OSError name a file that is missing, damaged or of another version."""
         folder = Path(folder)
         path = folder / "program.json"
         try:

@@ -10,7 +10,8 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lrnn_lava.neurons.process import MOST_INPUTS, MOST_OUTPUTS, Neurons
+from lrnn_lava.export import MOST_INPUTS, MOST_OUTPUTS
+from lrnn_lava.neurons.process import Neurons
 from lrnn_lava.operations import OPERATIONS, STATES
 
 

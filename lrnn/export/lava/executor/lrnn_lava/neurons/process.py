@@ -9,7 +9,7 @@ from __future__ import annotations
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
-MOST_INPUTS, MOST_OUTPUTS = 8, 4  # ports of a group; those that are not connected cost nothing
+from lrnn_lava.export import MOST_INPUTS, MOST_OUTPUTS
 
 
 class Neurons(AbstractProcess):
@@ -29,8 +29,6 @@ class Neurons(AbstractProcess):
             (MOST_INPUTS, "a_in", InPort, group["inputs"]),
             (MOST_OUTPUTS, "s_out", OutPort, group["outputs"]),
         ):
-            if len(ports) > count:
-                raise ValueError(f"group {name!r} has {len(ports)} {prefix} ports, expected at most {count}")
             for i in range(count):
                 width = ports[i]["width"] if i < len(ports) else 1
                 setattr(self, f"{prefix}_{i}", kind(shape=(width,)))

@@ -1,4 +1,4 @@
-"""Writing an export for Lava: check, lower, run the normative executor for golden vectors, write all or nothing."""
+"""Writing an export for Lava: checks, lowering, golden vectors of the normative executor, and the folder."""
 
 from __future__ import annotations
 
