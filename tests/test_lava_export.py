@@ -164,6 +164,10 @@ def test_only_an_earlier_export_is_replaced(tmp_path):
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before  # no clock in it
     export(program, folder, np.zeros((3, 2)))
     assert json.loads((folder / "program.json").read_text())["steps"] == 3
+    (folder / "notes.txt").touch()
+    with pytest.raises(FileExistsError, match=r"it holds 'notes\.txt', which no export writes"):
+        export(program, folder)
+    (folder / "notes.txt").unlink()
     (folder / "program.json").write_text("{}")
     with pytest.raises(FileExistsError, match="is no earlier export"):
         export(program, folder)

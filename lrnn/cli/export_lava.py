@@ -96,6 +96,7 @@ def _write(args) -> dict:
         "synapses": len(record["synapses"]),
         "nonzeros": sum(m["nonzeros"] for m in record["matrices"].values()),
         "widest_sum_bits": max((s["bits"] for s in sums), default=0),
+        "widest_inside_bits": max(record["checks"]["inside"].values(), default=0),
         "rows": sum(m["shape"][0] for m in record["matrices"].values()),
         "rows_beyond_24_bits": sum(len(s["rows_beyond_24_bits"]) for s in sums),
     }
@@ -136,11 +137,14 @@ def _words(folder: str, report: dict) -> str:
 
 
 def _sums(report: dict) -> str:
-    text = f"sums: at most {report['widest_sum_bits']} bits, proved; "
+    text = (
+        f"proved: sums of at most {report['widest_sum_bits']} bits, inside neurons at most "
+        f"{report['widest_inside_bits']}; "
+    )
     if not report["rows_beyond_24_bits"]:
-        return text + "the chip's 24 bits hold them all"
+        return text + "the chip's 24 bits hold all sums"
     return text + (
-        f"for the chip's 24 bits {report['rows_beyond_24_bits']:,} of {report['rows']:,} rows are bounded by "
+        f"for the chip's 24 bits {report['rows_beyond_24_bits']:,} of {report['rows']:,} sums are bounded by "
         "calibration only (the scheme loihi2 proves all)"
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from lrnn.export.lava.lowering import FORMAT, VERSION
 
 PROGRAM = "program.json"
+NAMES = (PROGRAM, "weights.npz", "vectors.npz", "resources.json", "lrnn_lava", "netx_segments")
 
 
 @contextlib.contextmanager
@@ -35,16 +36,25 @@ def written_folder(folder: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        old = None
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}-"))
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-        if old:
-            shutil.rmtree(old)
+        _replace(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    """Give a folder its name; what has it now goes once that is done."""
+    if not folder.exists():
+        os.replace(temporary, folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=temporary.parent, prefix=f".{folder.name}-"))
+    os.replace(folder, old)
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old)
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -56,6 +66,11 @@ def _check_replaceable(folder: Path) -> None:
         raise FileExistsError(
             f"{folder}: it exists and is no earlier export, expected a new folder"
         ) from None
+    others = sorted(path.name for path in folder.iterdir() if path.name not in NAMES)
+    if others:
+        raise FileExistsError(
+            f"{folder}: it holds {others[0]!r}, which no export writes; expected a new folder"
+        )
 
 
 def read_record(folder: str | os.PathLike) -> dict:
@@ -63,7 +78,7 @@ def read_record(folder: str | os.PathLike) -> dict:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is of another kind or version.
+        ValueError: it is damaged, or of another kind or version.
     """
     path = Path(folder) / PROGRAM
     try:
@@ -73,6 +88,9 @@ def read_record(folder: str | os.PathLike) -> dict:
     found = (record.get("format"), record.get("version")) if isinstance(record, dict) else None
     if found != (FORMAT, VERSION):
         raise ValueError(f"{path}: found format and version {found}, expected {(FORMAT, VERSION)}")
+    for name in ("steps", "latency"):
+        if type(record.get(name)) is not int:
+            raise ValueError(f"{path}: {name} is {record.get(name)!r}, expected a number of steps")
     return record
 
 

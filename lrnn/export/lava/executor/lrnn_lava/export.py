@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 FORMAT, VERSION = "lrnn-lava", 1
 MOST_INPUTS, MOST_OUTPUTS = 8, 4  # ports of a group; those that are not connected cost nothing
+_PARTS = ("input", "output", "latency", "steps", "groups", "synapses", "matrices", "files")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Export:
         found = (program.get("format"), program.get("version")) if isinstance(program, dict) else None
         if found != (FORMAT, VERSION):
             raise ValueError(f"{path}: found format and version {found}, expected {(FORMAT, VERSION)}")
+        missing = [name for name in _PARTS if name not in program]
+        if missing:
+            raise ValueError(f"{path}: it lacks {missing[0]!r}")
         return cls(folder, program, _arrays(folder / "weights.npz", program))
 
     def vectors(self) -> Vectors:
