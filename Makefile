@@ -20,7 +20,8 @@ test: $(BIN)/.built lint
 	-@$(MAKE) --no-print-directory lava
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
-# The environment that Intel's Lava runs in, of its own: Python 3.10 (LRNN_LAVA_PYTHON names one), no torch, 0.4 GB, about a minute.
+# The environment that Intel's Lava runs in, of its own: no torch, 0.4 GB, about a minute. It takes a Python 3.10, else
+# 3.11 or 3.12; LRNN_LAVA_PYTHON names one.
 # LRNN_LAVA names the Python of one that is there. Where none can be had, its tests say so and are skipped.
 lava:
 	@$(if $(LRNN_LAVA),test -x $(LRNN_LAVA),$(PYTHON) lrnn/export/lava/environment.py .venv-lava)

@@ -16,7 +16,7 @@ import lrnn
 from lrnn.cli import main
 from lrnn.export.lava import export
 from lrnn.export.lava.checks import MOST_INPUTS, MOST_OUTPUTS, check
-from lrnn.export.lava.environment import build, find_lava, find_python310
+from lrnn.export.lava.environment import build, find_lava, find_python
 from lrnn.export.lava.graph import SOURCE, make_graph
 from lrnn.export.lava.vectors import generated_frames, golden_vectors
 from lrnn.models import DEMO_CLIP, DENOISER, DENOISER_FLOAT
@@ -224,8 +224,8 @@ def test_without_an_environment_the_error_says_how_to_get_one(capsys, tmp_path, 
     with pytest.raises(FileNotFoundError, match="LRNN_LAVA is /nowhere/python"):
         find_lava()
     monkeypatch.setenv("LRNN_LAVA_PYTHON", "/nowhere/python3.10")
-    with pytest.raises(FileNotFoundError, match=r"expected Python 3\.10"):
-        find_python310()
+    with pytest.raises(FileNotFoundError, match=r"expected Python 3\.10, 3\.11 or 3\.12"):
+        find_python()
     (tmp_path / "mine").mkdir()
     with pytest.raises(FileExistsError, match="is no virtual environment"):
         build(tmp_path / "mine")

@@ -1,8 +1,10 @@
 """The Python that has Lava: found, or built. Needs nothing but the standard library, so that it also runs as
 a script: `python environment.py FOLDER` builds one there.
 
-Lava's last releases (lava-nc 0.10, lava-dl 0.6) want Python 3.10 and numpy 1; they never share an environment
-with lrnn. lava-dl's own requirements name torch and more, which its netx and lava-nc do without.
+Lava's last releases (lava-nc 0.10, lava-dl 0.6) are for Python 3.10 and numpy 1, so that they share no
+environment with lrnn. On Python 3.11 and 3.12 they run once one module is corrected, which `build` does in
+the environment that it makes; 3.10 is taken where there is one. lava-dl's own requirements name torch and
+more, which its netx and lava-nc do without.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import sys
 from pathlib import Path
 
 VARIABLE = "LRNN_LAVA"  # the Python of an environment that has Lava
-PYTHON_VARIABLE = "LRNN_LAVA_PYTHON"  # a Python 3.10 to build one with
+PYTHON_VARIABLE = "LRNN_LAVA_PYTHON"  # a Python to build one with
+VERSIONS = ("3.10", "3.11", "3.12")  # in this order
 LAVA = ("lava-nc==0.10.0", "lava-dl==0.6.0")
 REQUIREMENTS = (
     "numpy==1.26.4",
@@ -24,10 +27,10 @@ REQUIREMENTS = (
     "cloudpickle==3.1.3",
     "h5py==3.16.0",
     "scikit-learn==1.7.2",
+    "setuptools==80.9.0",  # Python 3.12 brings none
 )
 _MARK = "lrnn-lava.txt"  # written last: an environment without it is unfinished
 _CHECKOUT = Path(__file__).resolve().parents[3] / ".venv-lava"
-_TOO_OLD = "expected Python 3.10"
 
 
 def find_lava() -> Path | None:
@@ -54,25 +57,29 @@ def default_folder() -> Path:
     return Path(cache) / "lrnn" / "lava"
 
 
-def find_python310() -> Path:
-    """A Python 3.10: $LRNN_LAVA_PYTHON, else this one, `python3.10` or one of pyenv's.
+def find_python() -> Path:
+    """A Python to build an environment with: $LRNN_LAVA_PYTHON, else the first of VERSIONS that this one is,
+    that is on the PATH, or that is one of pyenv's.
 
     Raises:
         FileNotFoundError: there is none; says where it was looked for.
     """
+    expected = f"Python {', '.join(VERSIONS[:-1])} or {VERSIONS[-1]}"
     named = os.environ.get(PYTHON_VARIABLE)
     if named:
-        if not _is_python310(named):
-            raise FileNotFoundError(f"{PYTHON_VARIABLE} is {named}, {_TOO_OLD} with its venv module")
+        if not any(_is_python(named, version) for version in VERSIONS):
+            raise FileNotFoundError(f"{PYTHON_VARIABLE} is {named}, expected {expected} with its venv module")
         return Path(named)
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    candidates = [sys.executable, shutil.which("python3.10"), *sorted(pyenv.glob("3.10*/bin/python"))]
-    for candidate in candidates:
-        if candidate and _is_python310(candidate):
-            return Path(candidate)
+    for version in VERSIONS:
+        candidates = [sys.executable, shutil.which(f"python{version}")]
+        candidates += sorted(pyenv.glob(f"{version}*/bin/python"))
+        for candidate in candidates:
+            if candidate and _is_python(candidate, version):
+                return Path(candidate)
     raise FileNotFoundError(
-        f"no Python 3.10 found as python3.10 on the PATH or in {pyenv}: Lava needs it. Name one with "
-        f"{PYTHON_VARIABLE}"
+        f"found no {expected} with its venv module on the PATH or in {pyenv}: Lava needs one of them; "
+        f"{PYTHON_VARIABLE} may name it"
     )
 
 
@@ -80,7 +87,7 @@ def build(folder: str | os.PathLike) -> Path:
     """Build an environment with Lava, unless it is there; returns its Python.
 
     Raises:
-        FileNotFoundError: no Python 3.10.
+        FileNotFoundError: no Python that will do.
         FileExistsError: `folder` is something else.
         RuntimeError: the packages cannot be had.
     """
@@ -89,15 +96,24 @@ def build(folder: str | os.PathLike) -> Path:
         return _python_of(folder)
     if folder.exists() and not (folder / "pyvenv.cfg").is_file():
         raise FileExistsError(f"{folder}: it exists and is no virtual environment, expected a new folder")
-    _run(find_python310(), "-m", "venv", "--clear", folder)
+    _run(find_python(), "-m", "venv", "--clear", folder)
     python = _python_of(folder)
     pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
     _run(*pip, *REQUIREMENTS)
-    _run(*pip, "--no-deps", *LAVA)
+    _run(*pip, "--no-deps", "--ignore-requires-python", *LAVA)
+    _correct(folder)
     for tests in folder.glob("lib/*/site-packages/tests"):
         shutil.rmtree(tests)  # 109 MB of theirs, at the top level
     (folder / _MARK).write_text(_mark())
     return python
+
+
+def _correct(folder: Path) -> None:
+    """Since Python 3.11 a dataclass refuses defaults that cannot be hashed: a module of lava-nc has eight."""
+    for module in folder.glob("lib/*/site-packages/lava/magma/compiler/var_model.py"):
+        text = module.read_text()
+        text = text.replace("import dataclass, InitVar", "import dataclass, field, InitVar")
+        module.write_text(text.replace("= ByteEncoder()", "= field(default_factory=ByteEncoder)"))
 
 
 def _mark() -> str:
@@ -113,12 +129,13 @@ def _python_of(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def _is_python310(python: str | os.PathLike) -> bool:
-    code = "import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 10))"
+def _is_python(python: str | os.PathLike, version: str) -> bool:
+    code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
     try:
-        return subprocess.run([python, "-c", code], capture_output=True, timeout=60).returncode == 0
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return False
+    return done.returncode == 0 and done.stdout.strip() == version
 
 
 def _run(*command: str | os.PathLike) -> None:
