@@ -10,9 +10,11 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lrnn_lava.export import MOST_INPUTS, MOST_OUTPUTS
 from lrnn_lava.neurons.process import Neurons
 from lrnn_lava.operations import OPERATIONS, STATES
+
+IN = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
 
 
 @implements(proc=Neurons, protocol=LoihiProtocol)
@@ -21,10 +23,18 @@ from lrnn_lava.operations import OPERATIONS, STATES
 class PyNeurons(PyLoihiProcessModel):
     """Neurons in int64; messages are int32."""
 
-    for _i in range(MOST_INPUTS):
-        locals()[f"a_in_{_i}"] = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
-    for _i in range(MOST_OUTPUTS):
-        locals()[f"s_out_{_i}"] = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+    a_in_0: PyInPort = IN
+    a_in_1: PyInPort = IN
+    a_in_2: PyInPort = IN
+    a_in_3: PyInPort = IN
+    a_in_4: PyInPort = IN
+    a_in_5: PyInPort = IN
+    a_in_6: PyInPort = IN
+    a_in_7: PyInPort = IN
+    s_out_0: PyOutPort = OUT
+    s_out_1: PyOutPort = OUT
+    s_out_2: PyOutPort = OUT
+    s_out_3: PyOutPort = OUT
 
     def __init__(self, proc_params):
         super().__init__(proc_params)
