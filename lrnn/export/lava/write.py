@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,4 +81,11 @@ def _provenance(program: Program, source: str | os.PathLike | None) -> dict:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    """For people too: what is short, or numbers only, takes one line. No string has a line's end in it."""
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    path.write_text(re.sub(r"[\[{]\n[^\[\]{}]*[\]}]", _on_one_line, text) + "\n", encoding="utf-8")
+
+
+def _on_one_line(found: re.Match) -> str:
+    line = re.sub(r"\n\s*", " ", found[0])
+    return line if len(line) <= 120 or '"' not in line else found[0]
