@@ -80,7 +80,7 @@ class Graph:
         return _RULES[kind](self, module, path, x)
 
 
-def compile(model: SequenceModel, meta: dict | None = None) -> Program:
+def compile(model: SequenceModel | nn.Sequential, meta: dict | None = None) -> Program:
     """Compile a model, as it is in evaluation mode, to a Program in float32.
 
     Affine maps (batch norms) are folded into the matrices that read them, masks become zeros, and states that
@@ -88,15 +88,14 @@ def compile(model: SequenceModel, meta: dict | None = None) -> Program:
     classifier's program gives at every frame the log-probabilities of what it has seen so far.
 
     Args:
-        model: on any device; it is not changed.
+        model: on any device; it is not changed. A Sequential's first layer is a Linear.
         meta: JSON values to travel with the program, such as its front end.
 
     Raises:
-        TypeError: not a SequenceModel.
+        TypeError: neither a SequenceModel nor a Sequential.
         ValueError: a module cannot stream or has no rule, or a weight is not finite; the message names it.
     """
-    if not isinstance(model, SequenceModel):
-        raise TypeError(f"model is a {type(model).__name__}, expected an lrnn.SequenceModel")
+    width = _input_width(model)
     # A copy in evaluation mode: parametrizations may observe what they see while training.
     model = copy.deepcopy(model).cpu().eval()
     graph = Graph()
@@ -104,7 +103,21 @@ def compile(model: SequenceModel, meta: dict | None = None) -> Program:
         output = graph.lower(model, "model", "input")
     nodes = drop_dead_states(fold_affine(graph.nodes, output), output)
     nodes = tuple(_rounded(node) for node in nodes)
-    return Program("input", model.config.d_in, nodes, output, dict(meta or {}))
+    return Program("input", width, nodes, output, dict(meta or {}))
+
+
+def _input_width(model: nn.Module) -> int:
+    """Numbers per frame that a model reads; TypeError where it is none that compiles."""
+    if isinstance(model, SequenceModel):
+        return model.config.d_in
+    if not isinstance(model, nn.Sequential):
+        raise TypeError(
+            f"model is a {type(model).__name__}, expected an lrnn.SequenceModel or a torch.nn.Sequential"
+        )
+    first = next(iter(model), None)
+    if not isinstance(first, nn.Linear):
+        raise TypeError(f"model begins with a {type(first).__name__}, expected a torch.nn.Linear")
+    return first.in_features
 
 
 def array(tensor: Tensor | None) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""How the modules of lrnn.nn become nodes, in the order of its model.py, block.py and s5.py."""
+"""How the modules of lrnn.nn, and torch.nn's plain ones, become nodes, in the order of its model.py, block.py and s5.py."""
 
 from __future__ import annotations
 
@@ -95,3 +95,18 @@ def layer_norm(graph: Graph, norm: nn.LayerNorm, path: str, x: str) -> str:
 def linear(graph: Graph, module: nn.Linear, path: str, x: str) -> str:
     """A matrix, with or without bias."""
     return graph.add(op.Linear(path, (x,), array(module.weight), array(module.bias)))
+
+
+@lowers(nn.Sequential)
+def sequential(graph: Graph, modules: nn.Sequential, path: str, x: str) -> str:
+    """One module after another: a stack of dense layers, frame by frame."""
+    prefix = "" if path == "model" else f"{path}."  # the root of a graph names no node
+    for name, module in modules.named_children():
+        x = graph.lower(module, f"{prefix}{name}", x)
+    return x
+
+
+@lowers(nn.ReLU)
+def relu(graph: Graph, module: nn.ReLU, path: str, x: str) -> str:
+    """Element by element."""
+    return graph.add(op.Relu(path, (x,)))
