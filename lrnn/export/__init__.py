@@ -1,1 +1,1 @@
-"""Programs in the forms of other systems: Intel's Lava (lava)."""
+"""Programs in the forms of other systems: Intel's Lava (lava), lava-dl's netx (netx)."""
