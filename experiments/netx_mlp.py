@@ -1,11 +1,11 @@
 """A denoiser of dense layers and ReLU, pruned while it trains: what stock lava-dl netx can carry as a whole.
 
     python experiments/netx_mlp.py train --data DIR -o runs/netx-mlp.lrnn
-    python experiments/netx_mlp.py report runs/netx-mlp.lrnn --data DIR --lava PYTHON -o experiments/results/netx
+    python experiments/netx_mlp.py report runs/netx-mlp.lrnn --data DIR -o experiments/results/netx
 
-`train` makes a program in float: a mask, frame by frame, from the features of a frame alone. `report` compiles
-it as netx computes (scheme "netx"), writes the .net file, runs that in stock netx on real frames where a Lava
-environment is named, and says what each step costs in SI-SNR.
+`train` makes a program in float: a mask, frame by frame, from the features of a frame alone. `report`
+compiles it as netx computes, writes the .net file, runs that in stock netx on real frames where LRNN_LAVA
+names the Python of a Lava environment, and says what each step costs in SI-SNR.
 """
 
 import argparse

@@ -33,7 +33,8 @@ def add_options(parser) -> None:
     parser.add_argument(
         "--scheme",
         metavar="NAME",
-        help="widths, see lrnn.quant.SCHEMES (default: that of training, or w8a16)",
+        help="widths, see lrnn.quant.SCHEMES (default: that of training, or w8a16); netx: dense layers and "
+        "ReLU as lava-dl's netx computes them, for lrnn export netx",
     )
     parser.add_argument(
         "--calibrate",
@@ -75,6 +76,7 @@ def quantized(program, args):
     """A program in fixed point of one in float, as the options ask for, and what there is to report."""
     from dataclasses import replace
 
+    from lrnn.export import netx
     from lrnn.program import calibrate, compile_fixed
     from lrnn.program.dead import drop_dead_states
     from lrnn.program.fixed.nodes import Linear
@@ -83,14 +85,17 @@ def quantized(program, args):
     if program.is_fixed:
         raise ValueError(f"{args.model}: found a program in fixed point, expected one in float")
     trained = program.meta.get("quantization")
-    scheme = get_scheme(args.scheme or "w8a16")
+    scheme = netx.SCHEME if args.scheme == netx.SCHEME.name else get_scheme(args.scheme or "w8a16")
     known = None
     if trained is not None:
         scheme = _trained_scheme(trained, args.scheme)
         known = None if trained["ranges"] is None else Ranges.from_json(trained["ranges"])
         program = replace(program, meta={k: v for k, v in program.meta.items() if k != "quantization"})
     ranges = calibrate(program, _batches(program, args), args.observer, scheme.activation_bits, known=known)
-    made = compile_fixed(program, ranges, scheme)
+    if scheme is netx.SCHEME:
+        made = netx.compile_netx(program, ranges)
+    else:
+        made = compile_fixed(program, ranges, scheme)
     floats = drop_dead_states(program.nodes, program.output)  # as compiling does
     nonzeros = sum(int((node.weight != 0).sum()) for node in made.nodes if isinstance(node, Linear))
     return made, {

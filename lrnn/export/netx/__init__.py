@@ -7,10 +7,10 @@ manifest (all segments of a program), verify (stock netx against the integers).
 
 from lrnn.export.netx.file import read_net, write_net
 from lrnn.export.netx.lower import SCHEME, compile_netx
-from lrnn.export.netx.manifest import write_segments
-from lrnn.export.netx.segments import Segments, find_segments
+from lrnn.export.netx.manifest import layer_rows, write_segments
+from lrnn.export.netx.segments import Segments, find_segments, whole_stack
 from lrnn.export.netx.stack import Layer, Stack
-from lrnn.export.netx.verify import verify_net
+from lrnn.export.netx.verify import program_integers, verify_net
 
 __all__ = [
     "SCHEME",
@@ -19,8 +19,11 @@ __all__ = [
     "Stack",
     "compile_netx",
     "find_segments",
+    "layer_rows",
+    "program_integers",
     "read_net",
     "verify_net",
+    "whole_stack",
     "write_net",
     "write_segments",
 ]

@@ -83,9 +83,7 @@ def _read(file, path) -> Stack:
         raise ValueError(f"{path}: lrnn/stack is not JSON ({error})") from None
     found = (meta.get("format"), meta.get("version"))
     if found != (FORMAT, VERSION):
-        raise ValueError(
-            f"{path}: found format {found[0]!r} version {found[1]!r}, expected {FORMAT!r} {VERSION}"
-        )
+        raise ValueError(f"{path}: found format and version {found}, expected {(FORMAT, VERSION)}")
     try:
         layers = tuple(
             Layer(node, file[f"layer/{i}/weight"][()], file[f"layer/{i}/bias"][()].astype(np.int64))

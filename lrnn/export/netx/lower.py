@@ -34,11 +34,11 @@ def compile_netx(program: Program, ranges: Ranges) -> Program:
     """A program in fixed point that netx computes bit for bit, of one in float.
 
     Any executor runs it. Beside `lrnn.compile_fixed` with the scheme w8a16 it loses the scale of its own that
-    each row of a matrix has there, the finer part of biases, and rounding to the nearest; the mean of rounding
-    down, half a unit, is put into the biases.
+    each row of a matrix has there, bits of the input, the finer part of biases, and rounding to the nearest;
+    the mean of rounding down, half a unit, is put into the biases.
 
     Args:
-        program: in float: Linear and Relu nodes in a chain, as `lrnn.compile` makes of a `torch.nn.Sequential`.
+        program: in float: Linear and Relu nodes in turn, as `lrnn.compile` makes of a `torch.nn.Sequential`.
         ranges: of its values, see `lrnn.calibrate`; only the input's is used.
 
     Raises:
@@ -92,7 +92,7 @@ def _checked_chain(program: Program) -> list[op.Linear | op.Relu]:
 
 
 def _lowered(program: Program, chain: list[op.Node], bits: int, exponent: int) -> tuple[op.Node, ...]:
-    """The nodes in fixed point behind an input of so many bits; ValueError names the first that is too wide."""
+    """The nodes behind an input of so many bits; ValueError names the first that is too wide."""
     first = f"{program.input}.integers"
     nodes: list[op.Node] = [fixed.Quantize(first, (program.input,), exponent=exponent, bits=bits)]
     read = nodes[0].format((None,))

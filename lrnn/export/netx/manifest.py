@@ -1,4 +1,4 @@
-"""Every segment of a program that stock netx can carry as a `.net` file, and a manifest of what is left out."""
+"""Every segment of a program that netx can carry as a `.net` file, and a manifest of what is left out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_manifest(program: Program, found: Segments, files: list[str]) -> dict:
         "format": "lrnn-netx-segments",
         "version": 1,
         "target": "lava-dl 0.6.0 netx on lava-nc 0.10.0, CPU simulator; not tried on a chip",
-        "whole": is_whole(program, found),
+        "whole": found.obstacle(program) is None,
         "segments": [
             {
                 "file": file,
@@ -68,13 +68,6 @@ def make_manifest(program: Program, found: Segments, files: list[str]) -> dict:
             if node.name in found.left_out
         ],
     }
-
-
-def is_whole(program: Program, found: Segments) -> bool:
-    """Whether one stack is all of a program but its two ends."""
-    ends = {"fixed_quantize", "fixed_dequantize"}
-    rest = [node for node in program.nodes if node.name in found.left_out and node.op not in ends]
-    return len(found.stacks) == 1 and not rest
 
 
 def layer_rows(stack: Stack) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Which nodes of a fixed-point program stock netx can carry exactly, in which stacks, and why not the others."""
+"""Which nodes of a fixed-point program netx carries exactly, in which stacks, and why not the others."""
 
 from __future__ import annotations
 
@@ -50,6 +50,15 @@ class Segments:
     carried: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
+    def obstacle(self, program: Program) -> str | None:
+        """What keeps a program from being one stack between the ends where floats go in and out: the first
+        node that is left out and why, or None.
+        """
+        for node in program.nodes:
+            if node.name in self.left_out and not isinstance(node, (fixed.Quantize, fixed.Dequantize)):
+                return f"node {node.name!r} ({node.op}): {self.left_out[node.name]}"
+        return None if len(self.stacks) == 1 else f"it has {len(self.stacks)} chains of dense layers"
+
 
 def find_segments(program: Program) -> Segments:
     """The longest chains of dense layers that netx computes as the program does, for any input.
@@ -72,6 +81,19 @@ def find_segments(program: Program) -> Segments:
         if node.name not in found.carried and node.name not in found.left_out:
             found.left_out[node.name] = _why_missing(node)
     return found
+
+
+def whole_stack(program: Program) -> Stack:
+    """A program in fixed point as the one stack that it is.
+
+    Raises:
+        ValueError: netx cannot carry all of it; names the first node in the way and says why.
+    """
+    found = find_segments(program)
+    obstacle = found.obstacle(program)
+    if obstacle is not None:
+        raise ValueError(f"program: netx cannot carry it as a whole: {obstacle}")
+    return found.stacks[0]
 
 
 def _why_missing(node: Node) -> str:
@@ -168,8 +190,8 @@ def why_not(node: fixed.Linear, shift: np.ndarray, bounds: Bounds, rectified: bo
     wrong = np.flatnonzero(node.bias % (1 << SHIFT))
     if len(wrong):
         return (
-            f"bias of row {wrong[0]} is {node.bias[wrong[0]]}, expected a multiple of {1 << SHIFT}: netx adds "
-            "whole units of the output"
+            f"bias of row {wrong[0]} is {node.bias[wrong[0]]}, expected a multiple of {1 << SHIFT}: "
+            "netx adds whole units of the output"
         )
     return _too_wide(node, bounds, rectified)
 
@@ -178,17 +200,16 @@ def _too_wide(node: fixed.Linear, bounds: Bounds, rectified: bool) -> str | None
     bias = node.bias.astype(np.int64) >> SHIFT
     least, greatest = bounds.sums(node.weight, bias)
     most = largest_integer(node.bits)
-    for name, reach in (("up", greatest >> SHIFT), ("down", -(least >> SHIFT))):
-        row = int(reach.argmax())
-        if reach[row] > most and (name == "up" or not rectified):
-            sign = "" if name == "up" else "-"
-            return f"row {row} could reach {sign}{reach[row]} and saturates at {sign}{most}; netx does not saturate"
+    reach = greatest >> SHIFT if rectified else np.maximum(greatest >> SHIFT, -(least >> SHIFT))
+    row = int(reach.argmax())
+    if reach[row] > most:
+        return f"row {row} could reach {reach[row]} and saturates at {most}; netx does not saturate"
     offset = 0 if rectified else lift(node.weight, bias, bounds)
     sent = (greatest >> SHIFT) + offset
     row = int(sent.argmax())
     if sent[row] > largest_integer(MESSAGE_BITS):
         return f"row {row} could send {sent[row]}, expected less than 2 ** {MESSAGE_BITS - 1}"
-    sums = np.maximum(bounds.widest(node.weight), greatest + (offset << SHIFT))
+    sums = np.maximum(bounds.widest(node.weight), np.maximum(greatest + (offset << SHIFT), -least))
     row = int(sums.argmax())
     if sums[row] >= 1 << (SUM_BITS - 1):
         return f"the sum of row {row} could reach {sums[row]} in netx, expected less than 2 ** {SUM_BITS - 1}"

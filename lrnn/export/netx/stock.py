@@ -5,9 +5,9 @@
 X.npy is (T, inputs) integers, Y.npy becomes (T, outputs): the running sums of what the network sends, without
 the frames that fill its pipeline. It needs lava-nc 0.10.0, lava-dl 0.6.0 and h5py, neither torch nor lrnn.
 
-Stock netx is used as it is but for one process model: PySigmaDeltaModelFixed of lava-nc 0.10.0 throws away the
-six bits that rounding takes off each difference, so that a receiver's sum drifts from the sender's value. The
-one here sends the difference of the rounded values.
+Stock netx is used as it is but for one process model: PySigmaDeltaModelFixed of lava-nc 0.10.0 throws away
+the six bits that rounding takes off each difference, so that a receiver's sum drifts from the sender's value.
+The one here sends the difference of the rounded values.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def stand_in_for_torch() -> None:
         sys.modules.setdefault(name, types.ModuleType(name))
     sys.modules["lava.lib.dl.slayer.neuron.rf"].neuron_params = neuron_params
     try:
-        import torch  # noqa: F401
+        import torch
     except ImportError:
         torch = types.ModuleType("torch")
         torch.Tensor = type("Tensor", (), {})

@@ -6,10 +6,16 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrnn.export.netx.file import read_net
+from lrnn.program.numpy_executor import NumpyExecutor
+
+if TYPE_CHECKING:
+    from lrnn.export.netx.stack import Stack
+    from lrnn.program import Program
 
 STOCK = Path(__file__).with_name("stock.py")
 TIMEOUT = 300.0
@@ -54,6 +60,26 @@ def verify_net(
             f"{made[t, i]}, expected {expected[t, i]}"
         )
     return made
+
+
+def program_integers(program: Program, stack: Stack, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a program itself makes of the values that a stack reads and makes: the normative executor's.
+
+    Args:
+        program: in fixed point; the stack is one of its segments.
+        stack: which.
+        frames: (T, input_width) floats, from a state of zeros.
+
+    Returns:
+        (T, inputs) and (T, outputs) of the stack, int64.
+    """
+    executor = NumpyExecutor(program)
+    state, values = executor.zero_state(), []
+    for frame in frames:
+        made, state = executor.trace(frame, state)
+        values.append((made[stack.source], made[stack.value]))
+    x, y = zip(*values, strict=True)
+    return np.stack(x), np.stack(y)
 
 
 def _run(path, frames: np.ndarray, python, sparse: bool, timeout: float) -> np.ndarray:
