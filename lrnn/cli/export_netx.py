@@ -1,4 +1,4 @@
-"""`lrnn export netx M -o FILE.net`: a program of dense layers and ReLU for stock lava-dl netx, as a whole."""
+"""`lrnn export netx M -o FILE.net`: a program of dense layers and ReLU for stock netx, as a whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add(targets) -> None:
         "netx",
         help="dense layers and ReLU as one HDF5 file that lava.lib.dl.netx.hdf5.Network loads",
         description="Stock netx carries chains of dense layers with ReLU only, and computes "
-        "floor(max(W x + 64 b, 0) / 64) in each: `lrnn quantize M -o OUT --scheme netx` makes such a program. "
+        "floor(max(W x + 64 b, 0) / 64) in each: lrnn quantize M -o OUT --scheme netx makes such a program. "
         "Of a program that it cannot carry as a whole the first node in the way is named.",
     )
     parser.add_argument("model", metavar="M", help="a program in fixed point (.lrnn)")
@@ -69,7 +69,7 @@ def run(args) -> int:
 
 
 def _verify(args, program, stack) -> dict:
-    """Frames and integers that were the same, dense and sparse; an error names the first that was not."""
+    """Frames and integers that were the same; an error names the first that was not."""
     from lrnn.export import netx
 
     python = os.environ.get("LRNN_LAVA")
@@ -85,16 +85,16 @@ def _verify(args, program, stack) -> dict:
     else:
         frames = read_frames(args.data, program.input_width)
     x, y = netx.program_integers(program, stack, frames)
-    for sparse in (False, True):
-        if not np.array_equal(netx.verify_net(args.output, x, python, sparse), y):
-            raise RuntimeError(f"{args.output}: the file is not what the program computes")
+    (made,) = netx.verify_nets([(args.output, x)], python)
+    if not np.array_equal(made, y):
+        raise RuntimeError(f"{args.output}: the file is not what the program computes")
     return {"frames": len(x), "integers": 2 * y.size}
 
 
 def _words(report: dict) -> str:
     rows = [
-        f"  {row['node']}: {row['shape'][0]} x {row['shape'][1]}, {row['nonzeros']:,} weights not zero, sums of "
-        f"{row['sum_bits']} bits at most; {row['rows_beyond_core']} rows could pass a dendrite's 24 bits"
+        f"  {row['node']}: {row['shape'][0]} x {row['shape'][1]}, {row['nonzeros']:,} weights not zero, sums "
+        f"of {row['sum_bits']} bits at most; {row['rows_beyond_core']} rows could pass a dendrite's 24 bits"
         for row in report["layers"]
     ]
     head = (
@@ -104,7 +104,7 @@ def _words(report: dict) -> str:
     if "verified" in report:
         checked = report["verified"]
         rows.append(
-            f"stock netx, dense and sparse: {checked['integers']:,} integers on {checked['frames']:,} frames, "
-            "all equal"
+            f"stock netx, dense and sparse: {checked['integers']:,} integers on {checked['frames']:,} "
+            "frames, all equal"
         )
     return "\n".join((head, *rows))

@@ -1,16 +1,16 @@
-"""Runs a `.net` file in stock lava-dl netx on Lava's CPU simulator. A script of the Lava environment, alone:
+"""Runs `.net` files in stock lava-dl netx on Lava's CPU simulator. A script of the Lava environment, alone:
 
-    python stock.py FILE.net X.npy Y.npy [--sparse]
+    python stock.py FILE.net X.npy Y.npy [FILE.net X.npy Y.npy ...]
 
-X.npy is (T, inputs) integers, Y.npy becomes (T, outputs): the running sums of what the network sends, without
-the frames that fill its pipeline. It needs lava-nc 0.10.0, lava-dl 0.6.0 and h5py, neither torch nor lrnn.
+X.npy is (T, inputs) integers, Y.npy becomes (2, T, outputs): the running sums of what the network sends, with
+dense and with sparse synapses, without the steps that fill its pipeline. It needs lava-nc 0.10.0, lava-dl
+0.6.0 and h5py, neither torch nor lrnn.
 
 Stock netx is used as it is but for one process model: PySigmaDeltaModelFixed of lava-nc 0.10.0 throws away
 the six bits that rounding takes off each difference, so that a receiver's sum drifts from the sender's value.
 The one here sends the difference of the rounded values.
 """
 
-import argparse
 import sys
 import types
 
@@ -101,16 +101,14 @@ def run(path: str, x: np.ndarray, sparse: bool) -> np.ndarray:
     return np.cumsum(sent, axis=1).T[lag:]
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Read, run, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("net")
-    parser.add_argument("x")
-    parser.add_argument("y")
-    parser.add_argument("--sparse", action="store_true", help="load every layer as lava.proc.sparse")
-    args = parser.parse_args()
-    np.save(args.y, run(args.net, np.load(args.x, allow_pickle=False), args.sparse))
+    if not arguments or len(arguments) % 3:
+        sys.exit(__doc__)
+    for path, x, y in zip(*[iter(arguments)] * 3, strict=True):
+        frames = np.load(x, allow_pickle=False)
+        np.save(y, np.stack([run(path, frames, sparse) for sparse in (False, True)]))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

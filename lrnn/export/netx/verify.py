@@ -1,10 +1,11 @@
-"""A `.net` file in stock netx against the integers that it stands for, in a Lava environment of its own."""
+"""`.net` files in stock netx against the integers that they stand for, in a Lava environment of its own."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,47 +20,51 @@ if TYPE_CHECKING:
 
 STOCK = Path(__file__).with_name("stock.py")
 TIMEOUT = 300.0
+FORMS = ("dense", "sparse")
 
 
-def verify_net(
-    path: str | os.PathLike,
-    x: np.ndarray,
+def verify_nets(
+    cases: Sequence[tuple[str | os.PathLike, np.ndarray]],
     python: str | os.PathLike,
-    sparse: bool = False,
     timeout: float = TIMEOUT,
-) -> np.ndarray:
-    """Run a file in stock netx and hold every output of every frame to the reference.
+) -> list[np.ndarray]:
+    """Run files in stock netx, with dense and with sparse synapses, and hold every output to the reference.
 
     Args:
-        path: as `write_net` wrote it.
-        x: (T, inputs) integers within the format of its input.
+        cases: files as `write_net` wrote them, each with its frames, (T, inputs) integers within the format
+            of its input.
         python: the interpreter of an environment with lava-nc 0.10.0 and lava-dl 0.6.0.
-        sparse: load every layer as lava.proc.sparse.
-        timeout: in seconds; a simulation that hangs is ended.
+        timeout: in seconds, for all together; a simulation that hangs is ended.
 
     Returns:
-        The value that the stack makes, (T, outputs) int64.
+        Of each file the value that the stack makes, (T, outputs) int64.
 
     Raises:
         RuntimeError: netx failed, took longer, or made other integers: the first is named.
         ValueError: a file or frames that do not fit.
     """
-    stack = read_net(path)
-    frames = stack.checked(x)
-    if not len(frames):
+    stacks = [read_net(path) for path, _ in cases]
+    frames = [stack.checked(x) for stack, (_, x) in zip(stacks, cases, strict=True)]
+    if not all(map(len, frames)):
         raise ValueError("x has no frames")
-    made = _run(path, frames, python, sparse, timeout) - stack.offset
-    expected = stack.run(frames)
+    expected = [stack.run(x) for stack, x in zip(stacks, frames, strict=True)]
+    made = _run([path for path, _ in cases], frames, python, timeout)
+    for (path, _), stack, both, y in zip(cases, stacks, made, expected, strict=True):
+        for form, one in zip(FORMS, both, strict=True):
+            _check_equal(f"{path} with {form} synapses", one - stack.offset, y)
+    return expected
+
+
+def _check_equal(what: str, made: np.ndarray, expected: np.ndarray) -> None:
     if made.shape != expected.shape:
-        raise RuntimeError(f"{path}: netx made shape {made.shape}, expected {expected.shape}")
+        raise RuntimeError(f"{what}: netx made shape {made.shape}, expected {expected.shape}")
     wrong = np.argwhere(made != expected)
     if len(wrong):
         t, i = wrong[0]
         raise RuntimeError(
-            f"{path}: {len(wrong)} of {made.size} integers differ, first at frame {t}, output {i}: netx made "
+            f"{what}: {len(wrong)} of {made.size} integers differ, first at frame {t}, output {i}: netx made "
             f"{made[t, i]}, expected {expected[t, i]}"
         )
-    return made
 
 
 def program_integers(program: Program, stack: Stack, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,27 +87,24 @@ def program_integers(program: Program, stack: Stack, frames: np.ndarray) -> tupl
     return np.stack(x), np.stack(y)
 
 
-def _run(path, frames: np.ndarray, python, sparse: bool, timeout: float) -> np.ndarray:
+def _run(paths: list, frames: list[np.ndarray], python, timeout: float) -> list[np.ndarray]:
+    """Of each file (2, T, outputs): its FORMS."""
     with tempfile.TemporaryDirectory() as folder:
-        x, y = Path(folder, "x.npy"), Path(folder, "y.npy")
-        np.save(x, frames)
+        jobs: list[str] = []
+        for n, (path, x) in enumerate(zip(paths, frames, strict=True)):
+            np.save(Path(folder, f"x{n}.npy"), x)
+            jobs += [os.path.abspath(path), f"x{n}.npy", f"y{n}.npy"]
         # -I: neither the caller's folder nor its PYTHONPATH is that environment's business.
-        command = [
-            str(python),
-            "-I",
-            str(STOCK),
-            str(path),
-            str(x),
-            str(y),
-            *(["--sparse"] if sparse else []),
-        ]
+        command = [os.path.abspath(python), "-I", str(STOCK), *jobs]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-        except FileNotFoundError:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
+            )
+        except (FileNotFoundError, PermissionError):
             raise FileNotFoundError(f"{python}: no such interpreter, expected a Lava environment's") from None
         except subprocess.TimeoutExpired:
-            raise RuntimeError(f"{path}: netx took longer than {timeout:g} s") from None
-        if done.returncode or not y.is_file():
+            raise RuntimeError(f"netx took longer than {timeout:g} s") from None
+        if done.returncode:
             lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-            raise RuntimeError(f"{path}: netx failed: {lines[-1]}")
-        return np.load(y, allow_pickle=False)
+            raise RuntimeError(f"netx failed: {lines[-1]}")
+        return [np.load(Path(folder, y), allow_pickle=False) for y in jobs[2::3]]
