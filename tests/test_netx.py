@@ -200,11 +200,11 @@ def test_small_weights_make_the_greatest_sums_for_netx_shifts_them():
     made = Program(
         "x",
         300,
-        (fixed.Quantize("q", ("x",), exponent=0, bits=21), layer, fixed.Dequantize("y", ("w",))),
+        (fixed.Quantize("q", ("x",), exponent=0, bits=20), layer, fixed.Dequantize("y", ("w",))),
         "y",
     )
     assert "in netx, expected less than 2 ** 31" in find_segments(made).left_out["w"]
-    large = changed(changed(made, "w", weight=64 * weight, weight_exponent=np.full(6, 6, np.int8)), "q", bits=16)
+    large = changed(changed(made, "w", weight=64 * weight, weight_exponent=np.full(6, 6, np.int8)), "q", bits=12)
     assert not find_segments(large).left_out.keys() & {"w"}
 
 

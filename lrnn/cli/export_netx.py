@@ -26,8 +26,8 @@ def add(targets) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="run it in stock netx, by the Python of a Lava environment that LRNN_LAVA names, and compare "
-        "every integer",
+        help="run it in stock netx, in the environment of `make lava` or the one whose Python LRNN_LAVA "
+        "names, and compare every integer",
     )
     parser.add_argument(
         "--data",
@@ -71,12 +71,11 @@ def run(args) -> int:
 def _verify(args, program, stack) -> dict:
     """Frames and integers that were the same; an error names the first that was not."""
     from lrnn.export import netx
+    from lrnn.export.lava.environment import find_lava
 
-    python = os.environ.get("LRNN_LAVA")
+    python = find_lava()
     if python is None:
-        raise ValueError(
-            "no Lava environment: expected LRNN_LAVA=PYTHON in the environment, see docs/lava.md"
-        )
+        raise ValueError("no environment with Lava: `make lava` builds one, LRNN_LAVA names another's Python")
     if args.data is None:
         low, high = stack.input.low, stack.input.high
         shape = (_RANDOM_FRAMES, stack.input_width)
