@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ def mlp(*widths: int, relu: bool = True, density: float = 1.0, seed: int = 0) ->
     """Linear and ReLU in turn; `relu` says whether one ends it."""
     torch.manual_seed(seed)
     modules = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         linear = nn.Linear(a, b)
         linear.weight.data *= torch.rand(b, a) < density
         modules += [linear, nn.ReLU()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-TARGETS = ("lava",)
+TARGETS = ("lava", "netx")
 
 
 def add(commands) -> None:

@@ -7,9 +7,9 @@ import os
 
 import numpy as np
 
-from lrnn.cli.frames import read_frames
+from lrnn.cli.frames import input_frames
 
-_RANDOM_FRAMES = 200
+_FRAMES = 200
 
 
 def add(targets) -> None:
@@ -31,9 +31,12 @@ def add(targets) -> None:
     )
     parser.add_argument(
         "--data",
-        metavar="X.npy",
-        help=f"with --verify: frames (T, inputs) of floats (default: {_RANDOM_FRAMES} random ones over the "
-        "whole range of the input)",
+        metavar="FILE",
+        help="with --verify: audio for a denoiser, .npy frames (T, width) for another program; default: "
+        "random frames over the whole range of the input",
+    )
+    parser.add_argument(
+        "--steps", metavar="N", type=int, default=_FRAMES, help="frames, at most (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
@@ -43,6 +46,7 @@ def run(args) -> int:
     """Load, write, verify, tell."""
     import lrnn
     from lrnn.export import netx
+    from lrnn.export.lava.verify import require_lava
 
     program = lrnn.load(args.model)
     if not program.is_fixed:
@@ -52,6 +56,9 @@ def run(args) -> int:
         )
     if args.data is not None and not args.verify:
         raise ValueError(f"--data is {args.data}, but without --verify nothing runs")
+    if args.steps < 1:
+        raise ValueError(f"--steps is {args.steps}, expected at least 1")
+    python = require_lava() if args.verify else None  # says so before anything is written
     stack = netx.whole_stack(program)
     netx.write_net(stack, args.output)
     report = {
@@ -63,26 +70,22 @@ def run(args) -> int:
         "lag": stack.lag,
     }
     if args.verify:
-        report["verified"] = _verify(args, program, stack)
+        report["verified"] = _verify(args, program, stack, python)
     print(json.dumps(report) if args.json else _words(report))
     return 0
 
 
-def _verify(args, program, stack) -> dict:
+def _verify(args, program, stack, python) -> dict:
     """Frames and integers that were the same; an error names the first that was not."""
     from lrnn.export import netx
-    from lrnn.export.lava.environment import find_lava
 
-    python = find_lava()
-    if python is None:
-        raise ValueError("no environment with Lava: `make lava` builds one, LRNN_LAVA names another's Python")
     if args.data is None:
         low, high = stack.input.low, stack.input.high
-        shape = (_RANDOM_FRAMES, stack.input_width)
+        shape = (args.steps, stack.input_width)
         integers = np.random.default_rng(0).integers(low, high, shape, endpoint=True)
         frames = np.ldexp(integers.astype(np.float32), -stack.input.exponent)
     else:
-        frames = read_frames(args.data, program.input_width)
+        frames = input_frames(program, args.data)[: args.steps]
     x, y = netx.program_integers(program, stack, frames)
     (made,) = netx.verify_nets([(args.output, x)], python)
     if not np.array_equal(made, y):

@@ -1,8 +1,20 @@
-"""Frames from a file, for programs that read no audio."""
+"""What a program reads, from a file: audio for a denoiser, an array of frames for any other."""
 
 from __future__ import annotations
 
 import numpy as np
+
+
+def input_frames(program, path: str) -> np.ndarray:
+    """Input frames of a program, (frames, input_width) float32: features of a recording where it has a front
+    end, else the array of an .npy file.
+    """
+    if "frontend" not in program.meta:
+        return read_frames(path, program.input_width)
+    from lrnn.data import audio
+    from lrnn.data.denoiser import Denoiser
+
+    return Denoiser(program).features(*audio.read(path))
 
 
 def read_frames(path: str, width: int, clips: bool = False) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from lrnn.cli.console import table
-from lrnn.cli.frames import read_frames
+from lrnn.cli.frames import input_frames
 
 
 def add(commands) -> None:
@@ -120,16 +120,10 @@ def _program(path: str | None):
 
 def _frames(program, path: str | None) -> np.ndarray | None:
     """Input frames to measure activity on: the file's, or for a denoiser the demo's clip."""
-    if "frontend" in program.meta:
-        from lrnn.data.audio import read
-        from lrnn.data.denoiser import Denoiser
-        from lrnn.models import DEMO_CLIP
+    from lrnn.models import DEMO_CLIP
 
-        audio, rate = read(path or DEMO_CLIP)
-        return Denoiser(program).features(audio, rate)
-    if path is None:
-        return None
-    return read_frames(path, program.input_width)
+    path = path or (DEMO_CLIP if "frontend" in program.meta else None)
+    return None if path is None else input_frames(program, path)
 
 
 def _table(report) -> str:

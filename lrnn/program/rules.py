@@ -1,4 +1,4 @@
-"""How the modules of lrnn.nn, and torch.nn's plain ones, become nodes, in the order of its model.py, block.py and s5.py."""
+"""How the modules of lrnn.nn become nodes, in the order of its model.py, block.py and s5.py, and torch.nn's."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ the six bits that rounding takes off each difference, so that a receiver's sum d
 The one here sends the difference of the rounded values.
 """
 
+import importlib.util
 import sys
 import types
 
@@ -21,9 +22,7 @@ def stand_in_for_torch() -> None:
     for name in ("lava.lib.dl.slayer", "lava.lib.dl.slayer.neuron", "lava.lib.dl.slayer.neuron.rf"):
         sys.modules.setdefault(name, types.ModuleType(name))
     sys.modules["lava.lib.dl.slayer.neuron.rf"].neuron_params = neuron_params
-    try:
-        import torch
-    except ImportError:
+    if importlib.util.find_spec("torch") is None:
         torch = types.ModuleType("torch")
         torch.Tensor = type("Tensor", (), {})
         torch.tensor = torch.from_numpy = None
