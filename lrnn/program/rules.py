@@ -1,4 +1,4 @@
-"""How the modules of lrnn.nn become nodes, in the order of its model.py, block.py and s5.py, and torch.nn's."""
+"""How the modules of lrnn.nn become nodes, in the order of its files, and torch.nn's dense ones."""
 
 from __future__ import annotations
 
