@@ -34,6 +34,7 @@ from lrnn.export.netx import (
     whole_stack,
     write_net,
 )
+from lrnn.export.netx.stack import SHIFT
 from lrnn.files import written_whole
 from lrnn.prune import bake
 from lrnn.train import DenoiseData
@@ -139,16 +140,17 @@ def measure(program: lrnn.Program, clips: list) -> dict:
 
 
 def sums_seen(program: lrnn.Program, stack: Stack, clips: list) -> list[dict]:
-    """Of each layer, the bits of the greatest sum of magnitudes that the clips' frames make in a row, and of
-    the greatest that any frames could.
+    """Of each layer, the bits of the greatest sum that the clips' frames make in a row, in any order of its
+    terms, and of the greatest that any frames could; the bias, with the offset of the last layer, counts too.
     """
     x = [Denoiser(program).features(clip.noisy.numpy(), 16000) for clip in clips]
     x = np.rint(np.ldexp(np.concatenate(x), stack.input.exponent)).astype(np.int64)
     y, rows = np.clip(x, stack.input.low, stack.input.high), []
     for layer, bounds in stack.bounded():
         magnitudes = np.abs(layer.weight.astype(np.int64))
-        seen = (np.abs(y) @ magnitudes.T).max(0)
-        could = magnitudes @ np.maximum(bounds.high, -bounds.low)
+        bias = np.abs(layer.bias) << SHIFT
+        seen = (np.abs(y) @ magnitudes.T).max(0) + bias
+        could = magnitudes @ np.maximum(bounds.high, -bounds.low) + bias
         rows.append({"seen": int(seen.max()).bit_length() + 1, "could": int(could.max()).bit_length() + 1})
         y = layer.step(y)
     return rows
@@ -186,7 +188,9 @@ def markdown(args, stack: Stack, size: int, measured: dict, verified: dict | Non
     lines += [
         "",
         "Lava's simulator sums in 32 bits, which is proved to be enough for any input. A dendrite of the "
-        "chip has 24: where the first figure is above it, only the second, measured, speaks for it.",
+        "chip has 24: where the first figure is above it, only the second, measured, speaks for it. The last "
+        f"layer has no ReLU: the offset of {stack.offset:,}, in units of 64, that lets every output pass "
+        "netx's is most of its sum, and too wide for the chip.",
         "",
     ]
     if verified is not None:

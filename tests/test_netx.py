@@ -212,6 +212,32 @@ def test_small_weights_make_the_greatest_sums_for_netx_shifts_them():
     assert not find_segments(large).left_out.keys() & {"w"}
 
 
+def test_a_last_layer_may_saturate_below_where_the_relu_of_netx_ends_too():
+    weight = np.int8([[-100, -100], [60, -100]])
+    layer = fixed.Linear(
+        "w",
+        ("q",),
+        exponent=0,
+        bits=8,
+        rounding="floor",
+        weight=weight,
+        weight_exponent=np.full(2, 6, np.int8),
+        bias=np.int32([64 * 90, 0]),
+    )
+    quantize = fixed.Quantize("q", ("x",), exponent=0, bits=7)
+    made = Program("x", 2, (quantize, layer, fixed.Dequantize("y", ("w",))), "y")
+    assert "could reach 286 and saturates at 127" in find_segments(made).left_out["w"]
+    low = replace(made, nodes=(fixed.Quantize("q", ("x",), exponent=0, bits=6), *made.nodes[1:]))
+    assert "could reach 186" in find_segments(low).left_out["w"]
+    fits = changed(low, "w", bias=np.int32([64 * 20, -64 * 110]))
+    found = whole_stack(fits)
+    assert found.offset == 127
+    x = integers(found)
+    read, expected = program_integers(fits, found, x.astype(np.float32))
+    np.testing.assert_array_equal(found.run(read), expected)
+    assert expected.min() == -127
+
+
 def two_branches() -> Program:
     """A chain of two layers, two layers beside each other, their sum, and a layer behind it."""
     made = program(6, 8, 8)

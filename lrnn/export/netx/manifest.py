@@ -78,7 +78,8 @@ def layer_rows(stack: Stack) -> list[dict]:
     for layer, bounds in stack.bounded():
         least, greatest = bounds.sums(layer.weight, layer.bias)
         reach = np.maximum(np.maximum(greatest, -least), bounds.widest(layer.weight))
-        on_core = np.abs(layer.weight.astype(np.int64)) @ (bounds.high - bounds.low)
+        synaptic = np.abs(layer.weight.astype(np.int64)) @ (bounds.high - bounds.low)
+        on_core = np.maximum(synaptic, np.maximum(greatest, -least))
         rows.append(
             {
                 "node": layer.node,

@@ -131,7 +131,7 @@ class _Chain:
                 break
             bias = node.bias.astype(np.int64) >> SHIFT
             if relu is None:
-                offset = lift(node.weight, bias, bounds)
+                offset = lift(node, bounds)
             self.layers.append(Layer(node.name, node.weight.astype(np.int8), bias + offset))
             self.nodes += [node.name] if relu is None else [node.name, relu.name]
             bounds = bounds.rectified(self.layers[-1])
@@ -165,10 +165,13 @@ class _Chain:
         return why_not(node, node.shift(x), bounds, relu is not None)
 
 
-def lift(weight: np.ndarray, bias: np.ndarray, bounds: Bounds) -> int:
-    """What makes every output of a last layer without ReLU at least zero, so that netx's passes it."""
-    least, _ = bounds.sums(weight, bias)
-    return max(0, -(int(least.min()) >> SHIFT))
+def lift(node: fixed.Linear, bounds: Bounds) -> int:
+    """What makes every output of a last layer without ReLU at least zero, so that netx's passes it.
+
+    What would be below saturates in the program, at the same value at which netx's ReLU then ends.
+    """
+    least, _ = bounds.sums(node.weight, node.bias >> SHIFT)
+    return min(max(0, -(int(least.min()) >> SHIFT)), largest_integer(node.bits))
 
 
 def why_not(node: fixed.Linear, shift: np.ndarray, bounds: Bounds, rectified: bool) -> str | None:
@@ -202,11 +205,11 @@ def _too_wide(node: fixed.Linear, bounds: Bounds, rectified: bool) -> str | None
     bias = node.bias.astype(np.int64) >> SHIFT
     least, greatest = bounds.sums(node.weight, bias)
     most = largest_integer(node.bits)
-    reach = greatest >> SHIFT if rectified else np.maximum(greatest >> SHIFT, -(least >> SHIFT))
+    reach = greatest >> SHIFT
     row = int(reach.argmax())
     if reach[row] > most:
         return f"row {row} could reach {reach[row]} and saturates at {most}; netx does not saturate"
-    offset = 0 if rectified else lift(node.weight, bias, bounds)
+    offset = 0 if rectified else lift(node, bounds)
     sent = (greatest >> SHIFT) + offset
     row = int(sent.argmax())
     if sent[row] > largest_integer(MESSAGE_BITS):
