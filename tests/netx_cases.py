@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 import lrnn
 from lrnn.export.netx import Layer, Stack, compile_netx
 from lrnn.program import Program
+from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.format import Format
 
 
@@ -52,3 +54,29 @@ def integers(of: Stack, count: int = 40, seed: int = 0) -> np.ndarray:
     x = np.random.default_rng(seed).integers(of.input.low, of.input.high, shape, endpoint=True)
     x[0], x[1], x[2] = of.input.high, of.input.low, of.input.high
     return x
+
+
+def two_branches() -> Program:
+    """A chain of two layers, two layers beside each other, their sum, and a layer behind it."""
+    made = program(6, 8, 8)
+    last = {"exponent": 5, "bits": 16}
+    dense = {"rounding": "floor", "weight_exponent": np.full(4, 7, np.int8), "bias": np.full(4, 64, np.int32)}
+    x = made.formats["3"].exponent
+    rng = np.random.default_rng(0)
+
+    def layer(name: str, source: str, cols: int, exponent: int) -> fixed.Linear:
+        weight = rng.integers(-20, 20, (4, cols)).astype(np.int8)
+        return fixed.Linear(name, (source,), exponent=exponent + 7 - 6, bits=32, weight=weight, **dense)
+
+    branches = [
+        layer("left", "3", 8, x),
+        fixed.Relu("left.relu", ("left",)),
+        layer("right", "3", 8, x),
+        fixed.Relu("right.relu", ("right",)),
+        fixed.Add("sum", ("left.relu", "right.relu"), **last),
+        layer("head", "sum", 4, last["exponent"]),
+        fixed.Relu("head.relu", ("head",)),
+        fixed.Rescale("small", ("head.relu",), exponent=0, bits=16),
+        fixed.Dequantize("out", ("small",)),
+    ]
+    return replace(made, nodes=(*made.nodes[:-1], *branches), output="out")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from netx_cases import frames, integers, mlp, program, stack
+from netx_cases import frames, integers, mlp, program, stack, two_branches
 from torch import nn
 
 import lrnn
@@ -236,32 +236,6 @@ def test_a_last_layer_may_saturate_below_where_the_relu_of_netx_ends_too():
     read, expected = program_integers(fits, found, x.astype(np.float32))
     np.testing.assert_array_equal(found.run(read), expected)
     assert expected.min() == -127
-
-
-def two_branches() -> Program:
-    """A chain of two layers, two layers beside each other, their sum, and a layer behind it."""
-    made = program(6, 8, 8)
-    last = {"exponent": 5, "bits": 16}
-    dense = {"rounding": "floor", "weight_exponent": np.full(4, 7, np.int8), "bias": np.full(4, 64, np.int32)}
-    x = made.formats["3"].exponent
-    rng = np.random.default_rng(0)
-
-    def layer(name: str, source: str, cols: int, exponent: int) -> fixed.Linear:
-        weight = rng.integers(-20, 20, (4, cols)).astype(np.int8)
-        return fixed.Linear(name, (source,), exponent=exponent + 7 - 6, bits=32, weight=weight, **dense)
-
-    branches = [
-        layer("left", "3", 8, x),
-        fixed.Relu("left.relu", ("left",)),
-        layer("right", "3", 8, x),
-        fixed.Relu("right.relu", ("right",)),
-        fixed.Add("sum", ("left.relu", "right.relu"), **last),
-        layer("head", "sum", 4, last["exponent"]),
-        fixed.Relu("head.relu", ("head",)),
-        fixed.Rescale("small", ("head.relu",), exponent=0, bits=16),
-        fixed.Dequantize("out", ("small",)),
-    ]
-    return replace(made, nodes=(*made.nodes[:-1], *branches), output="out")
 
 
 def test_segments_of_a_graph_that_is_no_chain():

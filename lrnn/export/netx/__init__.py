@@ -10,7 +10,7 @@ from lrnn.export.netx.lower import SCHEME, compile_netx
 from lrnn.export.netx.manifest import layer_rows, write_segments
 from lrnn.export.netx.segments import Segments, find_segments, whole_stack
 from lrnn.export.netx.stack import Layer, Stack
-from lrnn.export.netx.verify import program_integers, verify_nets
+from lrnn.export.netx.verify import program_integers, verify_nets, verify_segments
 
 __all__ = [
     "SCHEME",
@@ -23,6 +23,7 @@ __all__ = [
     "program_integers",
     "read_net",
     "verify_nets",
+    "verify_segments",
     "whole_stack",
     "write_net",
     "write_segments",

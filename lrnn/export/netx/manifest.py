@@ -15,6 +15,7 @@ from lrnn.files import written_whole
 from lrnn.program import Program
 
 MANIFEST = "manifest.json"
+FORMAT, VERSION = "lrnn-netx-segments", 1
 
 
 def write_segments(program: Program, folder: str | os.PathLike) -> dict:
@@ -41,7 +42,24 @@ def write_segments(program: Program, folder: str | os.PathLike) -> dict:
         write_net(stack, folder / name)
     manifest = make_manifest(program, found, names)
     with written_whole(folder / MANIFEST) as path:
-        path.write_text(json.dumps(manifest, indent=1) + "\n")
+        path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def read_manifest(folder: str | os.PathLike) -> dict:
+    """What `write_segments` wrote.
+
+    Raises:
+        FileNotFoundError, or ValueError that names the file and what was found in it.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    found = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else None
+    if found != (FORMAT, VERSION):
+        raise ValueError(f"{path}: found format and version {found}, expected {(FORMAT, VERSION)}")
     return manifest
 
 
@@ -49,8 +67,8 @@ def make_manifest(program: Program, found: Segments, files: list[str]) -> dict:
     """See `write_segments`."""
     ops = {node.name: node.op for node in program.nodes}
     return {
-        "format": "lrnn-netx-segments",
-        "version": 1,
+        "format": FORMAT,
+        "version": VERSION,
         "target": "lava-dl 0.6.0 netx on lava-nc 0.10.0, CPU simulator; not tried on a chip",
         "whole": found.obstacle(program) is None,
         "segments": [

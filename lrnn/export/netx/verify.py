@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrnn.export.netx.file import read_net
+from lrnn.export.netx.manifest import read_manifest
 from lrnn.program.numpy_executor import NumpyExecutor
 
 if TYPE_CHECKING:
@@ -67,6 +70,37 @@ def _check_equal(what: str, made: np.ndarray, expected: np.ndarray) -> None:
         )
 
 
+def verify_segments(
+    folder: str | os.PathLike,
+    values: Mapping[str, np.ndarray],
+    python: str | os.PathLike,
+    timeout: float = TIMEOUT,
+) -> int:
+    """Run every segment of a folder in stock netx on integers of the program that it was made of.
+
+    Args:
+        folder: as `write_segments` wrote it.
+        values: the program's integers by the names of its values, (T, width) each.
+        python: see `verify_nets`.
+        timeout: in seconds.
+
+    Returns:
+        How many integers were compared, with dense and with sparse synapses.
+
+    Raises:
+        RuntimeError: netx, or the file itself, makes other integers than the program: the first is named.
+        ValueError: no manifest, or a file that does not fit; FileNotFoundError: no such folder.
+    """
+    segments = read_manifest(folder)["segments"]
+    if not segments:
+        return 0
+    cases = [(Path(folder, s["file"]), values[s["source"]]) for s in segments]
+    made = verify_nets(cases, python, timeout)
+    for (path, _), segment, y in zip(cases, segments, made, strict=True):
+        _check_equal(f"{path} beside the program", y, values[segment["value"]])
+    return 2 * sum(y.size for y in made)
+
+
 def program_integers(program: Program, stack: Stack, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What a program itself makes of the values that a stack reads and makes: the normative executor's.
 
@@ -96,15 +130,29 @@ def _run(paths: list, frames: list[np.ndarray], python, timeout: float) -> list[
             jobs += [os.path.abspath(path), f"x{n}.npy", f"y{n}.npy"]
         # -I: neither the caller's folder nor its PYTHONPATH is that environment's business.
         command = [os.path.abspath(python), "-I", str(STOCK), *jobs]
+        run = _start(command, folder)
         try:
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
-            )
-        except (FileNotFoundError, PermissionError):
-            raise FileNotFoundError(f"{python}: no such interpreter, expected a Lava environment's") from None
+            out, errors = run.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"netx took longer than {timeout:g} s") from None
-        if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        finally:
+            _end(run)
+        if run.returncode:
+            lines = (errors or out).strip().splitlines() or ["no message"]
             raise RuntimeError(f"netx failed: {lines[-1]}")
         return [np.load(Path(folder, y), allow_pickle=False) for y in jobs[2::3]]
+
+
+def _start(command: list[str], folder: str) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    try:
+        return subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes)
+    except (FileNotFoundError, PermissionError):
+        raise FileNotFoundError(f"{command[0]}: no such interpreter, expected a Lava environment's") from None
+
+
+def _end(run: subprocess.Popen) -> None:
+    """Lava has a process for each of its Processes: none is left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
