@@ -6,11 +6,19 @@ import json
 
 import numpy as np
 import pytest
-from netx_cases import frames, integers, mlp, program, stack
+from netx_cases import frames, integers, mlp, program, stack, two_branches
 
 import lrnn
 from lrnn.cli import main
-from lrnn.export.netx import Stack, program_integers, read_net, verify_nets, whole_stack, write_net
+from lrnn.export.netx import (
+    Stack,
+    program_integers,
+    read_net,
+    verify_nets,
+    verify_segments,
+    whole_stack,
+    write_net,
+)
 
 pytestmark = pytest.mark.lava
 
@@ -85,6 +93,22 @@ def test_a_file_that_says_something_else_is_found_out(lava, tmp_path):
     python.chmod(0o755)
     with pytest.raises(RuntimeError, match=r"m.net with dense synapses: .* first at frame \d+, output 3"):
         verify_nets([(tmp_path / "m.net", x)], python)
+
+
+def test_the_segments_of_an_export_run_on_the_integers_of_their_program(lava, tmp_path, capsys):
+    made = two_branches()
+    made.save(tmp_path / "m.lrnn")
+    out = tmp_path / "out"
+    argv = ["export", "lava", str(tmp_path / "m.lrnn"), "-o", str(out), "--steps", "20", "--verify", "--json"]
+    assert main(argv) == 0
+    verified = json.loads(capsys.readouterr().out)["verified"]
+    assert verified["equal"]
+    assert verified["netx_integers"] == 2 * 20 * (8 + 4 + 4 + 4)
+    with np.load(out / "vectors.npz", allow_pickle=False) as vectors:
+        values = {name.removeprefix("values/"): vectors[name] for name in vectors.files}
+    values["left.relu"][7, 2] += 1
+    with pytest.raises(RuntimeError, match=r"segment-1.net beside the program: 1 of .* frame 7, output 2"):
+        verify_segments(out / "netx_segments", values, lava)
 
 
 def test_a_matrix_of_zeros_is_what_netx_cannot_load(lava, tmp_path):

@@ -120,7 +120,21 @@ def _frames(program, args):
 def _verify(folder: str, limit: float | None) -> dict:
     from lrnn.export.lava.verify import LIMIT, verify
 
-    return verify(folder, limit or LIMIT, partial(progress, label="lava"))
+    found = verify(folder, limit or LIMIT, partial(progress, label="lava"))
+    return {**found, "netx_integers": _verify_segments(Path(folder))} if found["equal"] else found
+
+
+def _verify_segments(folder: Path) -> int:
+    """Integers that stock netx made, of the segments that it carries."""
+    import numpy as np
+
+    from lrnn.export.lava.folder import SEGMENTS
+    from lrnn.export.lava.verify import require_lava
+    from lrnn.export.netx import verify_segments
+
+    with np.load(folder / "vectors.npz", allow_pickle=False) as vectors:
+        values = {name.removeprefix("values/"): vectors[name] for name in vectors.files}
+    return verify_segments(folder / SEGMENTS, values, require_lava())
 
 
 def _words(folder: str, report: dict) -> str:
@@ -152,9 +166,10 @@ def _sums(report: dict) -> str:
 def _verdict(folder: str, found: dict) -> str:
     size = f"{found['values']} values over {found['steps']} steps"
     if found["equal"]:
+        netx = f"; stock netx {found['netx_integers']:,} more" if found["netx_integers"] else ""
         return (
             f"Lava makes the same {found['integers']:,} integers ({size}, {found['processes']} Processes, "
-            f"{found['seconds']:.1f} s)"
+            f"{found['seconds']:.1f} s){netx}"
         )
     first = found["first"]
     return (

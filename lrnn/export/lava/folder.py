@@ -16,7 +16,8 @@ import numpy as np
 from lrnn.export.lava.lowering import FORMAT, VERSION
 
 PROGRAM = "program.json"
-NAMES = (PROGRAM, "weights.npz", "vectors.npz", "resources.json", "lrnn_lava", "netx_segments")
+SEGMENTS = "netx_segments"
+NAMES = (PROGRAM, "weights.npz", "vectors.npz", "resources.json", "lrnn_lava", SEGMENTS)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ import numpy as np
 
 import lrnn
 from lrnn.export.lava.checks import check
-from lrnn.export.lava.folder import PROGRAM, sha256, write_arrays, written_folder
+from lrnn.export.lava.folder import PROGRAM, SEGMENTS, sha256, write_arrays, written_folder
 from lrnn.export.lava.graph import make_graph
 from lrnn.export.lava.lowering import lower
 from lrnn.export.lava.vectors import generated_frames, golden_vectors
+from lrnn.export.netx import write_segments
 from lrnn.program import Program
 
 EXECUTOR = Path(__file__).parent / "executor"
@@ -35,7 +36,8 @@ def export(
 
     The folder holds program.json (the graph, its balanced delays, exponents, widths, rounding, what was
     proved, where it comes from), weights.npz, vectors.npz (golden integers of every value at every step), a
-    copy of the executor's package lrnn_lava and, where given, resources.json.
+    copy of the executor's package lrnn_lava, netx_segments (what stock netx can carry of it, see
+    lrnn.export.netx) and, where given, resources.json.
 
     Args:
         program: in fixed point; messages of at most 24 bits, weights of 8.
@@ -67,6 +69,9 @@ def export(
         }
         if resources is not None:
             _write_json(path / "resources.json", resources)
+        segments = path / SEGMENTS
+        segments.mkdir()
+        write_segments(program, segments)
         package = path / EXECUTOR_PACKAGE
         shutil.copytree(EXECUTOR / EXECUTOR_PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
         _write_json(path / PROGRAM, record)
