@@ -14,6 +14,7 @@ The one here sends the difference of the rounded values.
 import importlib.util
 import sys
 import types
+from pathlib import Path
 
 
 def stand_in_for_torch() -> None:
@@ -31,7 +32,9 @@ def stand_in_for_torch() -> None:
 
 
 stand_in_for_torch()
+sys.path.append(str(Path(__file__).resolve().parents[1] / "lava" / "executor"))
 
+import lrnn_lava  # noqa: E402, F401  corrects a module of Lava's on a Python that is newer than it
 import numpy as np  # noqa: E402
 from lava.lib.dl.netx import hdf5  # noqa: E402
 from lava.magma.core.decorator import implements, requires, tag  # noqa: E402
