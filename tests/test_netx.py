@@ -27,8 +27,10 @@ from lrnn.models import DENOISER
 from lrnn.program import Program
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.torch_executor import TorchExecutor
+from lrnn.quant import get_scheme
 
-WIDTHS = [(5, 7, 3), (9, 4), (12, 20, 16, 8)]
+DEEP = (16, 24, 24, 24, 24, 4)
+WIDTHS = [(5, 7, 3), (9, 4), (12, 20, 16, 8), DEEP]
 
 
 # A Sequential compiles
@@ -124,6 +126,22 @@ def test_a_wide_network_gets_fewer_bits_of_input():
     assert bits[0] > bits[1]
 
 
+def test_a_deep_network_is_shifted_between_its_layers():
+    model, x = mlp(*DEEP), frames(16, 200)
+    floats = lrnn.compile(model)
+    ranges = lrnn.calibrate(floats, [x])
+    made = compile_netx(floats, ranges)
+    shifts = [n.name for n in made.nodes if isinstance(n, fixed.Rescale)]
+    assert shifts
+    assert set(shifts) < {layer.node for layer in whole_stack(made).layers}
+    y = model(torch.from_numpy(x)).numpy()
+    tensor = replace(get_scheme("w8a16"), weight_scale="tensor")
+    errors = [
+        np.square(p.stream().run(x) - y).mean() for p in (made, lrnn.compile_fixed(floats, ranges, tensor))
+    ]
+    assert errors[0] < 1.5 * errors[1]
+
+
 def test_lowering_refuses_integers_and_two_layers_without_a_relu():
     floats = lrnn.compile(mlp(4, 4, 4))
     ranges = lrnn.calibrate(floats, [frames(4)])
@@ -185,6 +203,26 @@ def test_a_layer_that_netx_would_compute_otherwise_is_left_out(words):
     assert words in found.left_out["2"]
     assert found.stacks[0].value == "1"
     assert {"0", "1"} <= set(found.carried)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"rounding": "nearest_up"}, "rounding is nearest_up"),
+        ({"bits": 8}, "saturates at 127"),
+        ({"exponent": -3}, "expected 0 to 6"),
+    ],
+)
+def test_a_shift_that_netx_would_compute_otherwise_is_left_out(fields, words):
+    made = program(*DEEP)
+    first = next(n for n in made.nodes if isinstance(n, fixed.Rescale))
+    small = fixed.Dequantize("out", (first.name,))
+    ending = (*made.nodes[: made.nodes.index(first) + 1], small)
+    found = find_segments(changed(replace(made, nodes=ending, output="out"), first.name, **fields))
+    assert words in found.left_out[first.name]
+    assert found.stacks[0].value == first.inputs[0]
+    whole = whole_stack(replace(made, nodes=ending, output="out"))
+    assert whole.value == first.name
 
 
 def test_small_weights_make_the_greatest_sums_for_netx_shifts_them():

@@ -73,6 +73,10 @@ def test_programs_run_and_their_sums_do_not_drift(lava, tmp_path):
         x, y = program_integers(made, found, frames(12, 120))
         np.testing.assert_array_equal(found.run(x), y)
         cases[f"{relu}"] = (found, x)
+    deep = program(16, 24, 24, 24, 24, 4, relu=False)
+    found = whole_stack(deep)
+    assert len(found.layers) > 5  # some only shift
+    cases["deep"] = (found, program_integers(deep, found, 2 * frames(16, 40))[0])
     worst = whole_stack(program(20, 30, 12, relu=False))
     signs = np.sign(worst.layers[0].weight.astype(int))
     cases["worst frames"] = (worst, worst.input.high * np.concatenate([signs, -signs, signs]))

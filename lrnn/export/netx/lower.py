@@ -2,7 +2,8 @@
 
 netx leaves no exponent to choose but that of the input: with one exponent w for the 8-bit weights of a layer
 and the shift by 6, a value's exponent is w + e(x) - 6. Values are as wide as they have to be instead, so that
-none saturates whatever goes in; the input gets as many bits as the proof of that allows.
+none saturates whatever goes in; the input gets as many bits as the proof of that allows. Where those are few,
+in wide and deep networks, values are shifted behind their ReLU, which in netx takes a diagonal layer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ SCHEME = Scheme(
     accumulator_bits=32,
 )
 """What travels with such a program: 8-bit weights with one scale for each matrix, rounding down."""
-_FEWEST_BITS = 4  # of the input
+_ENOUGH_BITS = 10  # of the input; with fewer, layers that only shift are put in to have more
+_FEWEST_BITS = 4
 
 
 def compile_netx(program: Program, ranges: Ranges) -> Program:
@@ -65,12 +67,13 @@ def compile_netx(program: Program, ranges: Ranges) -> Program:
     if folded.output != program.output:
         meta["output"] = "logits"
     problem = None
-    for bits in range(SCHEME.activation_bits, _FEWEST_BITS - 1, -1):
-        try:
-            nodes = _lowered(folded, chain, bits, exponent_for_range(largest, bits))
-            return Program(program.input, program.input_width, nodes, nodes[-1].name, meta)
-        except ValueError as error:
-            problem = error
+    for shifting, fewest in ((False, _ENOUGH_BITS), (True, _FEWEST_BITS)):
+        for bits in range(SCHEME.activation_bits, fewest - 1, -1):
+            try:
+                nodes = _Chain(folded, bits, exponent_for_range(largest, bits), shifting).lowered(chain)
+                return Program(program.input, program.input_width, nodes, nodes[-1].name, meta)
+            except ValueError as error:
+                problem = error
     raise problem
 
 
@@ -87,27 +90,63 @@ def _checked_chain(program: Program) -> list[op.Linear | op.Relu]:
     return list(program.nodes)
 
 
-def _lowered(program: Program, chain: list[op.Node], bits: int, exponent: int) -> tuple[op.Node, ...]:
-    """The nodes behind an input of so many bits; ValueError names the first that is too wide."""
-    first = f"{program.input}.integers"
-    nodes: list[op.Node] = [fixed.Quantize(first, (program.input,), exponent=exponent, bits=bits)]
-    read = nodes[0].format((None,))
-    bounds = Bounds.of(read, program.input_width)
-    for i, node in enumerate(chain):
-        source = nodes[-1].name
-        if isinstance(node, op.Relu):
-            nodes.append(fixed.Relu(node.name, (source,)))
-        else:
-            rectified = i + 1 < len(chain)
-            made = _linear(node, source, read, bounds, rectified)
-            reason = why_not(made, made.shift(read), bounds, rectified)
-            if reason is not None:
-                raise node.error(reason)
-            bounds = bounds.rectified(Layer(node.name, made.weight, made.bias >> SHIFT))
-            nodes.append(made)
-        read = nodes[-1].format((read,))
-    nodes.append(fixed.Dequantize(f"{nodes[-1].name}.floats", (nodes[-1].name,)))
-    return tuple(nodes)
+class _Chain:
+    """The nodes while they are being made.
+
+    Args:
+        program: in float.
+        bits: of the input.
+        exponent: of the input.
+        shifting: whether nodes that only shift may stand between layers.
+    """
+
+    def __init__(self, program: Program, bits: int, exponent: int, shifting: bool):
+        first = f"{program.input}.integers"
+        self.nodes: list[op.Node] = [fixed.Quantize(first, (program.input,), exponent=exponent, bits=bits)]
+        self.read = self.nodes[0].format((None,))
+        self.bounds = Bounds.of(self.read, program.input_width)
+        self.shifting = shifting
+
+    def lowered(self, chain: list[op.Node]) -> tuple[op.Node, ...]:
+        """All nodes; ValueError names the first layer that is too wide."""
+        for i, node in enumerate(chain):
+            if isinstance(node, op.Relu):
+                self._add(fixed.Relu(node.name, (self.nodes[-1].name,)))
+            else:
+                self._add_layer(node, rectified=i + 1 < len(chain))
+        last = self.nodes[-1].name
+        return (*self.nodes, fixed.Dequantize(f"{last}.floats", (last,)))
+
+    def _add(self, node: op.Node) -> None:
+        self.read = node.format((self.read,))
+        self.nodes.append(node)
+
+    def _add_layer(self, node: op.Linear, rectified: bool) -> None:
+        """A layer, behind as small a shift as it needs to fit."""
+        before, problem = (len(self.nodes), self.read, self.bounds), None
+        most = SHIFT if self.shifting and isinstance(self.nodes[-1], fixed.Relu) else 0
+        for shift in range(most + 1):
+            self._add_shift(shift)
+            made = _linear(node, self.nodes[-1].name, self.read, self.bounds, rectified)
+            reason = why_not(made, made.shift(self.read), self.bounds, rectified)
+            if reason is None:
+                self._add(made)
+                self.bounds = self.bounds.rectified(Layer(node.name, made.weight, made.bias >> SHIFT))
+                return
+            problem = problem or reason
+            count, self.read, self.bounds = before
+            del self.nodes[count:]
+        raise node.error(problem)
+
+    def _add_shift(self, shift: int) -> None:
+        """A node that only shifts to the right, where there is something to shift."""
+        if not shift:
+            return
+        exponent, bits = self.read.exponent - shift, max(self.read.bits - shift, 2)
+        source = self.nodes[-1].name
+        name = f"{source}.bits{bits}.exponent{exponent}"
+        self._add(fixed.Rescale(name, (source,), exponent=exponent, bits=bits, rounding=SCHEME.rounding))
+        self.bounds = self.bounds.shifted(shift)
 
 
 def _linear(node: op.Linear, source: str, read: Format, bounds: Bounds, rectified: bool) -> fixed.Linear:

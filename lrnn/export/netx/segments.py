@@ -35,6 +35,7 @@ _MISSING = {
     "fixed_product": "netx has no product of two values",
     "fixed_mean_pool": "netx has no mean over time",
 }
+_LAYERS = (fixed.Linear, fixed.Rescale)
 _NO_RELU = "no ReLU follows it, and it ends neither the program nor a chain of dense layers"
 
 
@@ -116,32 +117,62 @@ class _Chain:
         self.program, self.found = program, found
         self.layers: list[Layer] = []
         self.nodes: list[str] = []
+        self.offset = 0
+        self.rectified = (
+            True  # of the value that the stack makes: what follows one that is not, netx cannot do
+        )
 
     def follow(self, first: fixed.Linear) -> None:
         """From a dense layer on as far as netx goes."""
         source = first.inputs[0]
         read = self.program.formats[source]
-        bounds, node = Bounds.of(read, self.program.widths[source]), first
-        value, offset = None, 0
+        self.bounds, node = Bounds.of(read, self.program.widths[source]), first
         while node is not None:
-            relu = self._relu(node)
-            reason = self._why_not(node, bounds, relu)
+            reason = self._add_shift(node) if isinstance(node, fixed.Rescale) else self._add_layer(node)
             if reason is not None:
                 self.found.left_out[node.name] = reason
                 break
-            bias = node.bias.astype(np.int64) >> SHIFT
-            if relu is None:
-                offset = lift(node, bounds)
-            self.layers.append(Layer(node.name, node.weight.astype(np.int8), bias + offset))
-            self.nodes += [node.name] if relu is None else [node.name, relu.name]
-            bounds = bounds.rectified(self.layers[-1])
-            value = self.nodes[-1]
-            node = None if relu is None else self._next(relu)
+            node = self._next()
         if self.layers:
+            value = self.nodes[-1]
             exponent = self.program.formats[value].exponent
             number = len(self.found.stacks)
-            self.found.stacks.append(Stack(tuple(self.layers), source, value, read, exponent, offset))
+            self.found.stacks.append(Stack(tuple(self.layers), source, value, read, exponent, self.offset))
             self.found.carried.update(dict.fromkeys(self.nodes, number))
+
+    def _add(self, layer: Layer, *names: str) -> None:
+        self.layers.append(layer)
+        self.nodes += names
+        self.bounds = self.bounds.rectified(layer)
+
+    def _add_layer(self, node: fixed.Linear) -> str | None:
+        """A dense layer with its ReLU, or the last one without; why not, where it cannot be."""
+        relu = self._relu(node)
+        self.rectified = relu is not None
+        reason = self._why_not(node, relu)
+        if reason is not None:
+            return reason
+        if relu is None:
+            self.offset = lift(node, self.bounds)
+        bias = (node.bias.astype(np.int64) >> SHIFT) + self.offset
+        names = [node.name] if relu is None else [node.name, relu.name]
+        self._add(Layer(node.name, node.weight.astype(np.int8), bias), *names)
+        return None
+
+    def _add_shift(self, node: fixed.Rescale) -> str | None:
+        """A shift of what a ReLU made; why not, where it cannot be."""
+        shift = self.program.formats[node.inputs[0]].exponent - node.exponent
+        if node.rounding != "floor":
+            return f"rounding is {node.rounding}, netx rounds down"
+        if not 0 <= shift <= SHIFT:
+            return f"it shifts by {shift}, expected 0 to {SHIFT}"
+        reach, most = int((self.bounds.high >> shift).max()), largest_integer(node.bits)
+        if reach > most:
+            return f"it could reach {reach} and saturates at {most}; netx does not saturate"
+        width = self.program.widths[node.name]
+        weight = (np.eye(width) * (1 << (SHIFT - shift))).astype(np.int8)
+        self._add(Layer(node.name, weight, np.zeros(width, np.int64)), node.name)
+        return None
 
     def _readers(self, name: str) -> list[Node]:
         return [n for n in self.program.nodes if name in n.inputs]
@@ -151,18 +182,18 @@ class _Chain:
         readers = self._readers(node.name)
         return readers[0] if len(readers) == 1 and isinstance(readers[0], fixed.Relu) else None
 
-    def _next(self, relu: fixed.Relu) -> fixed.Linear | None:
-        """The layer that is all that reads a ReLU."""
-        readers = self._readers(relu.name)
-        return readers[0] if len(readers) == 1 and isinstance(readers[0], fixed.Linear) else None
+    def _next(self) -> fixed.Linear | fixed.Rescale | None:
+        """The layer or shift that is all that reads what the stack makes."""
+        readers = self._readers(self.nodes[-1]) if self.rectified else []
+        return readers[0] if len(readers) == 1 and isinstance(readers[0], _LAYERS) else None
 
-    def _why_not(self, node: fixed.Linear, bounds: Bounds, relu: fixed.Relu | None) -> str | None:
+    def _why_not(self, node: fixed.Linear, relu: fixed.Relu | None) -> str | None:
         """Why netx does not compute a layer as the program does, or None where it does."""
         leaves = all(isinstance(reader, fixed.Dequantize) for reader in self._readers(node.name))
         if relu is None and not self.layers and not leaves:
             return _NO_RELU
         x = self.program.formats[node.inputs[0]]
-        return why_not(node, node.shift(x), bounds, relu is not None)
+        return why_not(node, node.shift(x), self.bounds, relu is not None)
 
 
 def lift(node: fixed.Linear, bounds: Bounds) -> int:

@@ -30,7 +30,7 @@ CORE_SUM_BITS = 24
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One dense layer.
+    """One dense layer; a node that only shifts is one with a diagonal weight.
 
     Args:
         node: name of the fixed-point node that it is.
@@ -148,6 +148,10 @@ class Bounds:
         _, high = self.sums(layer.weight, layer.bias)
         high = np.maximum(high, 0) >> SHIFT
         return Bounds(np.zeros_like(high), high)
+
+    def shifted(self, shift: int) -> Bounds:
+        """Of it after a shift to the right, rounded down."""
+        return Bounds(self.low >> shift, self.high >> shift)
 
     def widest(self, weight: np.ndarray) -> np.ndarray:
         """Of each row, the greatest that a synapse sums: the simulator multiplies differences of two frames,
