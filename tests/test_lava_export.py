@@ -182,6 +182,7 @@ def test_a_folder_says_where_it_comes_from_and_what_it_is(tmp_path):
     assert len(record["source"]["sha256"]) == 64
     assert record["source"]["meta"] == lrnn.load(DENOISER).meta
     assert "Intel's private stack" in record["statement"]
+    assert json.loads((folder / "resources.json").read_text())["cores"][0] >= 1
     for name in ("weights.npz", "vectors.npz"):
         with np.load(folder / name, allow_pickle=False) as file:
             assert not any(file[key].dtype.hasobject for key in file.files)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from lrnn.cli.console import progress
-from lrnn.cli.frames import read_frames
+from lrnn.cli.frames import input_frames
 
 
 def add(targets) -> None:
@@ -80,6 +80,7 @@ def _write(args) -> dict:
     import lrnn
     from lrnn.export.lava import export
     from lrnn.models import DENOISER
+    from lrnn.profile.loihi import activity, placement_report
 
     source = Path(args.model or DENOISER)
     program = lrnn.load(source)
@@ -88,7 +89,9 @@ def _write(args) -> dict:
             f"{source}: found a program in float, expected one in fixed point: make it with "
             f"`lrnn quantize {source} --scheme loihi2 -o M`"
         )
-    record = export(program, args.output, _frames(program, args), source=source)
+    frames = _frames(program, args)
+    resources = placement_report(program, activity(program, frames) if args.data else None)
+    record = export(program, args.output, frames, source=source, resources=resources)
     sums = record["checks"]["sums"].values()
     return {
         "latency": record["latency"],
@@ -98,6 +101,7 @@ def _write(args) -> dict:
         "widest_sum_bits": max((s["bits"] for s in sums), default=0),
         "widest_inside_bits": max(record["checks"]["inside"].values(), default=0),
         "rows": sum(m["shape"][0] for m in record["matrices"].values()),
+        "cores": resources["cores"],
         "rows_beyond_24_bits": sum(len(s["rows_beyond_24_bits"]) for s in sums),
     }
 
@@ -108,13 +112,7 @@ def _frames(program, args):
     steps = args.steps or STEPS
     if args.data is None:
         return generated_frames(program, steps)
-    if "frontend" not in program.meta:
-        return read_frames(args.data, program.input_width)[:steps]
-    from lrnn.data import audio
-    from lrnn.data.denoiser import Denoiser
-
-    samples, rate = audio.read(args.data)
-    return Denoiser(program).features(samples, rate)[:steps]
+    return input_frames(program, args.data)[:steps]
 
 
 def _verify(folder: str, limit: float | None) -> dict:
@@ -145,6 +143,8 @@ def _words(folder: str, report: dict) -> str:
             f"{report['nonzeros']:,} weights, latency {report['latency']} steps"
         )
         lines.append(_sums(report))
+        cores = " to ".join(str(n) for n in sorted(set(report["cores"])))
+        lines.append(f"estimated: {cores} cores of a Loihi 2 (lrnn profile --target loihi2)")
     if "verified" in report:
         lines.append(_verdict(folder, report["verified"]))
     return "\n".join(lines)

@@ -45,7 +45,7 @@ def export(
         frames: (T, input_width) for the golden vectors; default: 200 generated ones.
         resets: frames before which the state is set to zero; default: one after three quarters.
         source: the file the program was read from, for its name and hash.
-        resources: what its placement needs, see lrnn.profile.
+        resources: where it would go on the chip, see lrnn.profile.loihi.placement_report.
 
     Returns:
         What program.json holds.
