@@ -122,6 +122,14 @@ class Shaper:
             return draw(self.clip_samples)
         return self._cut(self._samples(self._spectrum(draw, rng, falls)))
 
+    def speed(self, drawn: int) -> float:
+        """How much faster than it was drawn a stretch of `drawn` samples is played."""
+        return 1.0 if drawn == self.clip_samples else drawn / self._length
+
+    def lead(self, drawn: int) -> float:
+        """Samples of a stretch of `drawn` samples before those that become the clip."""
+        return 0.0 if drawn == self.clip_samples else self._lead * drawn / self._length
+
     def reverberant(
         self, draw: Draw, rng: np.random.Generator, falls: Falls
     ) -> tuple[np.ndarray, np.ndarray]:

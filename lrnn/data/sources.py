@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,7 @@ def read_recordings(
     faults: Policy = "error",
     memory_limit: int = MEMORY_LIMIT,
     progress: Progress = unseen,
+    files: str = "*",
 ) -> Recordings:
     """The WAV and FLAC files below a folder; other rates are resampled, channels averaged.
 
@@ -139,11 +141,14 @@ def read_recordings(
         faults: what is done about files that are unreadable, truncated, silent or not finite.
         memory_limit: bytes of samples up to which the files are read into memory; more stay on disk.
         progress: shows how far the reading is.
+        files: glob of the files' names; the others are left alone.
 
     Raises:
         FileNotFoundError: no files. Fault: a faulty one, or none that is not.
     """
-    entries = index_folder(folder, progress)
+    entries = [e for e in index_folder(folder, progress) if fnmatch(e.path.split("/")[-1], files)]
+    if not entries:
+        raise FileNotFoundError(f"{folder}: no audio files named {files!r}")
     log = FaultLog([entry.path for entry in entries])
     for place, entry in enumerate(entries):
         if entry.fault is not None:

@@ -17,7 +17,7 @@ from lrnn.train.activity import spread, watched
 from lrnn.train.checkpoint import KEY, load_checkpoint
 from lrnn.train.level import match_level
 from lrnn.train.loss import Estimate, Loss, training_loss
-from lrnn.train.optim import Decay, parameter_groups, scheduler
+from lrnn.train.optim import Decay, optimizer_and_schedule
 
 PAPER_NETWORK = SequenceModelConfig(d_in=257, d_out=257, d_model=192, d_state=256, blocks=16, n_layers=3)
 """The paper's denoiser at k = 1, with ReLU in the places the paper puts it."""
@@ -154,14 +154,17 @@ class DenoiseModule(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW in groups and the warm-up and cosine schedule over the trainer's steps."""
-        groups = parameter_groups(self.model, self.lr, self.ssm_lr, self.weight_decay, self.decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=True)
-        total = self.trainer.estimated_stepping_batches
-        if total == float("inf"):
-            raise ValueError("trainer has neither max_steps nor max_epochs: the schedule needs an end")
-        warmup = round(self.warmup * total / self.cycles)
-        schedule = scheduler(optimizer, warmup, total, self.lr_min, self.cycles)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimizer_and_schedule(
+            self.model,
+            self.trainer.estimated_stepping_batches,
+            self.lr,
+            self.ssm_lr,
+            self.weight_decay,
+            self.decay,
+            self.warmup,
+            self.lr_min,
+            self.cycles,
+        )
 
     def finish(self, model: SequenceModel, datamodule: L.LightningDataModule) -> None:
         """Match the level of a trained copy's output to its input; see lrnn.train.level."""

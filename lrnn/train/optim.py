@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -93,3 +93,28 @@ def scheduler(
 def _factor(peak: float, warmup: int, total: int, lr_min: float, cycles: int, step: int) -> float:
     """The schedule as a multiple of its peak: what LambdaLR wants of a function of the step."""
     return warmup_cosine(step, peak, warmup, total, lr_min, cycles) / peak
+
+
+def optimizer_and_schedule(
+    model: nn.Module,
+    total: int | float,
+    lr: float,
+    ssm_lr: float,
+    weight_decay: float,
+    decay: Decay = "matrices",
+    warmup: float = 0.03,
+    lr_min: float = 0.0,
+    cycles: int = 1,
+) -> dict[str, Any]:
+    """What a LightningModule's configure_optimizers returns: AdamW over `parameter_groups`, and the warm-up
+    and cosine over `total` optimiser steps, with a warm-up of the share `warmup` of each cycle.
+
+    Raises:
+        ValueError: `total` is infinite.
+    """
+    if total == float("inf"):
+        raise ValueError("trainer has neither max_steps nor max_epochs: the schedule needs an end")
+    groups = parameter_groups(model, lr, ssm_lr, weight_decay, decay)
+    optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
+    schedule = scheduler(optimizer, round(warmup * total / cycles), int(total), lr_min, cycles)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
