@@ -6,21 +6,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 
 import numpy as np
 
 from lrnn.cli.console import progress
+from lrnn.cli.source import PCM_RATE, PIPE, Source, check_rate, open_source
 from lrnn.data import audio
 from lrnn.data.denoiser import AlignedStream, Denoiser
 from lrnn.engine import ENGINES, default_engine
-
-PIPE = "-"
-PCM_RATE = 16000
-PCM_BYTES = 65536  # at most, from a pipe; less where less is there
 
 
 def add(commands) -> None:
@@ -49,7 +44,7 @@ def run(args) -> int:
     _check(args)
     args.engine = args.engine or default_engine()
     denoiser = Denoiser.load(args.model)
-    source = _pcm_source(args.rate or PCM_RATE) if args.input == PIPE else _file_source(args.input)
+    source = open_source(args.input, args.rate)
     seconds, spent = _denoise(denoiser, source, args)
     report = {
         "output": args.output,
@@ -69,17 +64,6 @@ def run(args) -> int:
     return 0
 
 
-@dataclass
-class _Source:
-    """Where samples come from; `blocks` gives (n, channels) float32 and can be read once."""
-
-    rate: int
-    channels: int
-    subtype: str
-    n_blocks: int | None  # None where it is not known
-    blocks: Iterator[np.ndarray]
-
-
 def _check(args) -> None:
     piped = PIPE in (args.input, args.output)
     if piped and (args.reference or args.plot):
@@ -88,38 +72,15 @@ def _check(args) -> None:
         )
     if args.output == PIPE and args.json:
         raise ValueError("--json and OUT '-' both want stdout, expected one of them")
-    if args.rate is not None and args.input != PIPE:
-        raise ValueError("--rate is for raw PCM on stdin; the file IN names its own")
+    check_rate(args.rate, args.input)
     if args.plot:
         import_module("lrnn.data.spectrogram")  # says now what it misses, not after the work
     if not piped and os.path.realpath(args.input) == os.path.realpath(args.output):
         raise ValueError(f"OUT is IN ({args.output}), expected another file")
 
 
-def _file_source(path: str) -> _Source:
-    info = audio.info(path)
-    n_blocks = -(-info.frames // info.rate)
-    return _Source(info.rate, info.channels, info.subtype, n_blocks, audio.blocks(path, info.rate))
-
-
-def _pcm_source(rate: int) -> _Source:
-    return _Source(rate, 1, "PCM_16", None, _read_pcm(sys.stdin.buffer))
-
-
-def _read_pcm(file) -> Iterator[np.ndarray]:
-    """Samples as soon as they arrive, (n, 1) float32."""
-    rest = b""
-    while data := file.read1(PCM_BYTES):
-        data = rest + data
-        whole = len(data) - len(data) % 2
-        data, rest = data[:whole], data[whole:]
-        yield np.frombuffer(data, "<i2").astype(np.float32)[:, None] / 32768
-    if rest:
-        raise ValueError("stdin: an odd number of bytes, expected samples of 16 bits")
-
-
 @contextmanager
-def _sink(path: str, source: _Source):
+def _sink(path: str, source: Source):
     """A function that appends (n, channels) samples."""
     if path != PIPE:
         with audio.writer(path, source.rate, source.channels, source.subtype) as append:
@@ -133,7 +94,7 @@ def _sink(path: str, source: _Source):
     yield append
 
 
-def _denoise(denoiser: Denoiser, source: _Source, args) -> tuple[float, float]:
+def _denoise(denoiser: Denoiser, source: Source, args) -> tuple[float, float]:
     """Run the source through; returns seconds of audio and seconds of computing."""
     streams = [AlignedStream(denoiser, source.rate, args.engine) for _ in range(source.channels)]
     blocks = source.blocks

@@ -1,4 +1,4 @@
-"""`lrnn eval denoise`: how good a model is on a set of recordings."""
+"""`lrnn eval TASK`: how good a model is on a set of recordings; here the task denoise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from lrnn.cli import eval_keywords
 from lrnn.cli.console import progress, table
 from lrnn.data.bootstrap import LEVEL
 from lrnn.data.figures import FIGURES
@@ -22,6 +23,7 @@ def add(commands) -> None:
     parser = commands.add_parser("eval", help="measure a model on a set of recordings")
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     _add_denoise(tasks)
+    eval_keywords.add(tasks)
 
 
 def _add_denoise(tasks) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from lrnn.cli.console import progress
 from lrnn.cli.frames import read_frames
 
+_CLIPS_PER_STREAM = 8  # keywords of a second each: what recurrences remember builds up over several
+
 
 def add(commands) -> None:
     """Declare the command."""
@@ -40,11 +42,15 @@ def add_options(parser) -> None:
         "--calibrate",
         metavar="DATA",
         default=os.environ.get("LRNN_DATA"),
-        help="for a denoiser a folder with sources/train/{clean,noise} to mix, for another program .npy "
-        "frames (T, width) or (B, T, width); default: $LRNN_DATA",
+        help="for a denoiser a folder with sources/train/{clean,noise} to mix, for a keyword spotter one "
+        "with keywords, for another program .npy frames (T, width) or (B, T, width); default: $LRNN_DATA",
     )
     parser.add_argument(
-        "--clips", metavar="N", type=int, default=64, help="training clips to calibrate a denoiser on"
+        "--clips",
+        metavar="N",
+        type=int,
+        default=64,
+        help="training clips, or streams of eight keywords, to calibrate on",
     )
     parser.add_argument(
         "--observer",
@@ -121,12 +127,14 @@ def _batches(program, args) -> Iterator:
     """Calibration frames, with a progress bar in a terminal."""
     if args.calibrate is None:
         raise ValueError("no calibration data: expected --calibrate DATA or LRNN_DATA in the environment")
+    if args.clips < 1:
+        raise ValueError(f"--clips is {args.clips}, expected at least 1")
+    if "keywords" in program.meta:
+        return progress(_keyword_frames(program, args), args.clips, "calibrate")
     if "frontend" not in program.meta:
         if Path(args.calibrate).suffix != ".npy":
             raise ValueError(f"{args.calibrate}: the program is no denoiser, expected an .npy file of frames")
         return iter([read_frames(args.calibrate, program.input_width, clips=True)])
-    if args.clips < 1:
-        raise ValueError(f"--clips is {args.clips}, expected at least 1")
     return progress(_features(program, args), args.clips, "calibrate")
 
 
@@ -140,6 +148,20 @@ def _features(program, args) -> Iterator:
     stft = Stft.from_meta(program.meta["frontend"])
     for noisy, _ in data.calibration_batches(args.clips):
         yield stft.read(stft.analyse(noisy))
+
+
+def _keyword_frames(program, args) -> Iterator:
+    """A stream's frames at a time, of training clips that follow each other."""
+    from lrnn.data.frontend import FrontEnd
+    from lrnn.data.keyword_mix import CALIBRATION
+    from lrnn.train.keyword_data import KeywordData
+
+    meta = program.meta["keywords"]
+    data = KeywordData(args.calibrate, batch_size=_CLIPS_PER_STREAM, augment=CALIBRATION)
+    data.read(tuple(meta["labels"]))
+    frontend = FrontEnd.from_meta(meta["frontend"])
+    for audio, _ in data.calibration_batches(args.clips):
+        yield frontend(audio.reshape(1, -1))
 
 
 def _words(report: dict) -> str:

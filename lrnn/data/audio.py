@@ -3,9 +3,9 @@
 Samples are float32 in -1..1, shape (n, channels). Reading a file whole or in blocks gives the same numbers.
 
 soundfile reads and writes. soxr resamples: it works piece by piece and gives the same numbers beside any
-torch. torchaudio resamples whole arrays where soxr is missing and torchaudio imports. It is in no extra: its
-last wheels (2.11) do not load beside a newer torch (OSError at import), and its own file reading needs
-torchcodec. `backends` says which of them are live, or why not.
+torch. torchaudio resamples whole arrays where soxr is missing and torchaudio imports, and lists Speech
+Commands. It is in no extra: its last wheels (2.11) do not load beside a newer torch (OSError at import), and
+its own file reading needs torchcodec. `backends` says which of them are live, or why not.
 """
 
 from __future__ import annotations
@@ -290,6 +290,25 @@ def backends() -> dict[str, str]:
     if found["resampling"].startswith("off"):
         return {**found, "resampling": theirs, "torchaudio": theirs}
     return {**found, "torchaudio": theirs + "; soxr resamples" * (torchaudio is not None)}
+
+
+def speech_commands(folder, subset: str) -> list[str] | None:
+    """A split as torchaudio.datasets.SPEECHCOMMANDS lists it: paths below `folder` such as "down/x.wav".
+
+    Args:
+        folder: that the corpus was unpacked into, named speech_commands_v0.01 or v0.02.
+        subset: "training", "validation" or "testing".
+
+    Returns:
+        None where torchaudio does not import.
+    """
+    torchaudio, _ = _torchaudio()
+    if torchaudio is None:
+        return None
+    place = Path(folder).resolve()
+    root, archive = place.parent.parent, place.parent.name
+    dataset = torchaudio.datasets.SPEECHCOMMANDS(root, place.name, archive, subset=subset)
+    return ["/".join(Path(dataset.get_metadata(n)[0]).parts[-2:]) for n in range(len(dataset))]
 
 
 def _torchaudio():

@@ -65,6 +65,8 @@ class KeywordAugment:
 
 PLAIN = KeywordAugment(shift=0.0, noise=0.0, gain_db=(0.0, 0.0), unknown=0.0, silence=0.0)
 """Nothing happens: the clips as they are."""
+CALIBRATION = KeywordAugment(shift=0.0, noise=0.0, unknown=0.0, silence=0.0)
+"""Any level: what ranges are found on, of any corpus."""
 
 
 class KeywordMixer:
@@ -98,8 +100,8 @@ class KeywordMixer:
         self.words = [i for i, word in enumerate(words) if word in self.labels]
         if augment.unknown and (UNKNOWN not in self.labels or not (speech or self.others)):
             raise ValueError(
-                f"augment.unknown is {augment.unknown}, expected the label {UNKNOWN!r}, and a folder of speech "
-                "or words that are no labels"
+                f"augment.unknown is {augment.unknown}, expected the label {UNKNOWN!r}, and a folder of "
+                "speech or words that are no labels"
             )
         if augment.silence and (SILENCE not in self.labels or noise is None):
             raise ValueError(
@@ -206,7 +208,9 @@ class LabelledClips(Dataset):
         words = [clip.word if clip.word in places else UNKNOWN for clip in clips.clips]
         if UNKNOWN in words and UNKNOWN not in places:
             other = next(clip.word for clip in clips.clips if clip.word not in places)
-            raise ValueError(f"{clips.folder} has the word {other!r}, which is no label, and none is {UNKNOWN!r}")
+            raise ValueError(
+                f"{clips.folder} has the word {other!r}, which is no label, and none is {UNKNOWN!r}"
+            )
         self.labels = [places[word] for word in words]
 
     def __len__(self) -> int:

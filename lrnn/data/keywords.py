@@ -23,6 +23,7 @@ UNKNOWN, SILENCE = "_unknown_", "_silence_"
 """Labels of speech that is none of the words, and of no speech; no folder of words has such a name."""
 LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
 Split = Literal["training", "validation", "testing"]
+_GOOGLE_S = ("speech_commands_v0.01", "speech_commands_v0.02")  # names of the corpus's own folder
 _PLACES = ("", "kws-mini", "SpeechCommands/speech_commands_v0.02", "speech_commands_v0.02")
 
 
@@ -73,7 +74,9 @@ class KeywordFolder:
         return tuple(Clip(f"{word}/{name}") for word, names in self._clips.items() for name in names)
 
     def split(self, name: Split) -> tuple[Clip, ...]:
-        """The clips of a split: those of its list, or for "training" those of no list.
+        """The clips of a split: those of its list, or for "training" those of no list, in alphabetical order.
+
+        Of the corpus as Google packed it, torchaudio reads the lists where it imports.
 
         Raises:
             FileNotFoundError: a list that is not there, or names a clip that is not.
@@ -81,6 +84,8 @@ class KeywordFolder:
         """
         if name not in ("training", *LISTS):
             raise ValueError(f"split is {name!r}, expected 'training', 'validation' or 'testing'")
+        if self.folder.name in _GOOGLE_S and (paths := audio.speech_commands(self.folder, name)) is not None:
+            return tuple(Clip(path) for path in sorted(paths))
         if name != "training":
             return self._listed(name)
         held_out = {clip for other in LISTS for clip in self._listed(other)}
@@ -102,7 +107,9 @@ class KeywordFolder:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such list, expected the clips for {name}, one a line")
         there = set(self.clips)
-        clips = tuple(Clip(line.strip()) for line in path.read_text().splitlines() if line.strip())
+        clips = tuple(
+            Clip(line) for line in sorted(filter(None, map(str.strip, path.read_text().splitlines())))
+        )
         for clip in clips:
             if clip not in there:
                 raise FileNotFoundError(f"{path}: names {clip.path}, which is not there")

@@ -1,4 +1,4 @@
-"""What ships with the package: the denoiser, its card, and the demo's clip."""
+"""What ships with the package: the denoiser and the keyword spotter, their cards, and the demo's clip."""
 
 from pathlib import Path
 
@@ -8,3 +8,5 @@ DENOISER_FLOAT = HERE / "denoiser-float.lrnn"  # what it was made of
 DENOISER_CARD = HERE / "denoiser.md"
 DEMO_CLIP = HERE / "demo-noisy.flac"
 DEMO_CLEAN = HERE / "demo-clean.flac"
+KEYWORDS = HERE / "keywords.lrnn"  # in fixed point, W8A16
+KEYWORDS_CARD = HERE / "keywords.md"

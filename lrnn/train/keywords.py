@@ -81,7 +81,9 @@ class KeywordModule(L.LightningModule):
         if chain < 1:
             raise ValueError(f"chain is {chain}, expected at least 1")
         if SAMPLE_RATE % frontend.step:
-            raise ValueError(f"frontend has steps of {frontend.step} samples, expected a part of {SAMPLE_RATE}")
+            raise ValueError(
+                f"frontend has steps of {frontend.step} samples, expected a part of {SAMPLE_RATE}"
+            )
         self.frontend, self.spec_augment = frontend, spec_augment
         self.stack = getattr(frontend, "stack", 1)
         self.model = SequenceModel(

@@ -1,0 +1,238 @@
+"""Keywords: dense narrow networks beside 90 %-sparse wide ones of as many multiply-accumulates.
+
+    python experiments/keywords.py --data DIR -o experiments/results/keywords
+
+trains what is missing (experiments/keywords-mini.yaml at several widths), goes on where a run was stopped,
+makes each model's fixed-point program (W8A16, calibrated on training clips, not trained further), measures
+all of them on the clips that `lrnn eval keywords` reports on, and writes the table (.md), the figures (.json)
+and the picture (.svg). With --report it only measures what is there.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lrnn.cli.console import progress
+from lrnn.data.evaluate_keywords import score_clips
+from lrnn.data.keywords import KeywordClips, find_keywords
+from lrnn.data.spotter import KeywordSpotter
+from lrnn.files import written_whole
+from lrnn.profile import count
+
+RECIPE = "experiments/keywords-mini.yaml"
+SPARSITY = {"dense": 0.0, "sparse": 0.9}
+WIDTHS = {"dense": (0.1875, 0.25, 0.3125), "sparse": (0.5, 0.75, 1.0)}
+"""Pairs of about as many multiply-accumulates: 3, 4 and 5 blocks of 16, and 8, 12 and 16."""
+FORMS = {"float": "model.lrnn", "fixed": "model-w8a16.lrnn"}
+AXES = {"macs": ("macs_weights", 1, "multiply-accumulates per frame, weights not zero")}
+AXES |= {"bytes": ("file_bytes", 1e-3, "kB of the file")}
+_ACTIVITY_CLIPS = 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of `steps` optimiser steps."""
+
+    kind: str  # "dense" or "sparse"
+    k: float
+    seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"keywords-{self.kind}-k{self.k:g}-s{self.seed}-{self.steps}"
+
+    def folder(self, root: Path) -> Path:
+        return root / self.name / "version_0"
+
+    def command(self, args) -> list[str]:
+        """The `lrnn fit` that makes it, or goes on with it."""
+        options = {
+            "--data.root": args.data,
+            "--data.seed": self.seed,
+            "--data.held_out": args.held_out,
+            "--seed_everything": self.seed,
+            "--model.k": self.k,
+            "--trainer.max_steps": self.steps,
+            "--trainer.callbacks.sparsity": SPARSITY[self.kind],
+            "--trainer.logger.init_args.save_dir": args.runs,
+            "--trainer.logger.init_args.name": self.name,
+            "--ckpt_path": "last",
+        }
+        command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", RECIPE]
+        return command + [str(word) for pair in options.items() for word in pair]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, metavar="DIR", help="keywords, noise and speech")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="PREFIX", help="of the .md, .json and .svg files"
+    )
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="where the trainings live")
+    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of every run")
+    parser.add_argument("--seeds", type=int, default=1, help="of every width")
+    parser.add_argument(
+        "--held-out", type=float, default=0.0, metavar="SHARE", help="of training speakers, see KeywordData"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="trainings side by side, one core each"
+    )
+    parser.add_argument("--report", action="store_true", help="train nothing, measure what is there")
+    args = parser.parse_args()
+    runs = plan(args.steps, args.seeds)
+    if not args.report:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(lambda run: train(run, args), runs))
+    there = [run for run in runs if (run.folder(Path(args.runs)) / FORMS["float"]).is_file()]
+    if not there:
+        raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
+    rows = measured(there, args)
+    write(Path(args.out), rows, args)
+    print(Path(args.out).with_suffix(".md").read_text())
+
+
+def plan(steps: int, seeds: int) -> list[Run]:
+    """Seed by seed, the widest first: each sparse width and the dense one beside it."""
+    pairs = list(zip(WIDTHS["sparse"], WIDTHS["dense"], strict=True))[::-1]
+    kinds = [(kind, k) for sparse, dense in pairs for kind, k in (("sparse", sparse), ("dense", dense))]
+    return [Run(kind, k, seed, steps) for seed in range(seeds) for kind, k in kinds]
+
+
+def train(run: Run, args) -> None:
+    """Run `lrnn fit` and `lrnn quantize` in processes of one thread, unless their results are there."""
+    folder = run.folder(Path(args.runs))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    floats, fixed = (folder / name for name in FORMS.values())
+    if not floats.is_file():
+        call(run.command(args), folder.parent / "fit.log")
+    if not fixed.is_file():
+        command = [sys.executable, "-m", "lrnn.cli", "quantize", str(floats), "-o", str(fixed)]
+        call([*command, "--calibrate", args.data], folder.parent / "quantize.log")
+
+
+def call(command: list[str], log_path: Path) -> None:
+    with open(log_path, "a") as log:
+        done = subprocess.run(command, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise RuntimeError(f"{log_path}: {' '.join(command)} ended with {done.returncode}")
+
+
+def measured(runs: list[Run], args) -> list[dict]:
+    """Figures of both forms of every model."""
+    folder = find_keywords(args.data)
+    split, listed = folder.to_report()
+    clips = KeywordClips(folder, listed)
+    forms = [(run, form) for run in runs for form in FORMS]
+    rows = []
+    for run, form in progress(forms, len(forms), "measure"):
+        path = run.folder(Path(args.runs)) / FORMS[form]
+        if path.is_file():
+            rows.append({**asdict(run), "form": form, "split": split, **measure(path, clips)})
+    return rows
+
+
+def measure(path: Path, clips: KeywordClips) -> dict:
+    """Accuracy, costs per frame, bytes."""
+    spotter = KeywordSpotter.load(path)
+    found = score_clips(spotter, clips).report()
+    audio = np.stack([clips[i] for i in range(min(len(clips), _ACTIVITY_CLIPS))]).astype(np.float32) / 32768
+    frames = spotter.frontend(torch.from_numpy(audio.reshape(-1))).numpy()
+    costs = count(spotter.program, frames)
+    return {
+        **{name: found[name] for name in ("clips", "accuracy", "low", "high", "accuracy_all_labels")},
+        "frames_per_second": spotter.sample_rate / spotter.frontend.step,
+        "density": sum(c.nonzero for c in costs) / sum(c.parameters for c in costs),
+        "macs": sum(c.macs for c in costs),
+        "macs_weights": sum(c.macs_weights for c in costs),
+        "macs_effective": round(sum(c.macs_effective for c in costs)),
+        "file_bytes": path.stat().st_size,
+    }
+
+
+def write(out: Path, rows: list[dict], args) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command = (
+        f"python experiments/keywords.py --data DIR --steps {args.steps} --seeds {args.seeds} -o {args.out}"
+    )
+    with written_whole(out.with_suffix(".json")) as path:
+        path.write_text(json.dumps({"command": command, "models": rows}, indent=1) + "\n")
+    with written_whole(out.with_suffix(".md")) as path:
+        path.write_text(markdown(rows, command))
+    plot(out.with_suffix(".svg"), rows)
+
+
+def markdown(rows: list[dict], command: str) -> str:
+    first = rows[0]
+    lines = [
+        f"# Keywords: dense narrow and 90 %-sparse wide networks after {first['steps']:,} steps each",
+        "",
+        f"`{command}`",
+        "",
+        f"{first['clips']} {first['split']} clips. Accuracy among the words, and its 95 % interval over the",
+        f"clips. MACs: multiply-accumulates per frame ({first['frames_per_second']:g} frames a second):",
+        "of all weights, of weights that are not zero, and of those on inputs that are not zero. W8A16 is",
+        "calibrated, not trained quantised.",
+        "",
+        "| | k | seed | accuracy | interval | W8A16 | MACs | nonzero | effective | kB | kB W8A16 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted((r for r in rows if r["form"] == "float"), key=lambda r: (r["kind"], r["k"], r["seed"])):
+        fixed = next((f for f in rows if f["form"] == "fixed" and same(f, r)), None)
+        cells = [r["kind"], f"{r['k']:g}", str(r["seed"]), f"**{100 * r['accuracy']:.1f}**"]
+        cells += [f"{100 * r['low']:.1f} to {100 * r['high']:.1f}"]
+        cells += [f"{100 * fixed['accuracy']:.1f}" if fixed else "-"]
+        cells += [f"{r[c]:,}" for c in ("macs", "macs_weights", "macs_effective")]
+        cells += [f"{r['file_bytes'] / 1000:.0f}", f"{fixed['file_bytes'] / 1000:.0f}" if fixed else "-"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def same(a: dict, b: dict) -> bool:
+    return all(a[name] == b[name] for name in ("kind", "k", "seed", "steps"))
+
+
+def plot(path: Path, rows: list[dict]) -> None:
+    from lrnn.profile.plot import pyplot, save
+
+    plt = pyplot()
+    figure, panels = plt.subplots(1, len(AXES), figsize=(9, 4), layout="constrained", sharey=True)
+    for panel, (column, unit, label) in zip(panels, AXES.values(), strict=True):
+        for kind, colour, mark in (("dense", "#8a8a8a", "o"), ("sparse", "#1b4f8a", "s")):
+            for form, line in (("float", "-"), ("fixed", ":")):
+                chosen = [r for r in rows if (r["kind"], r["form"]) == (kind, form)]
+                draw(panel, chosen, column, unit, f"{kind}, {form}", colour, mark, line)
+        panel.set_xscale("log", subs=())
+        panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:,g}")
+        panel.set_xlabel(label)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.margins(0.12)
+    panels[0].set_ylabel("accuracy, %")
+    panels[0].legend(loc="lower right", fontsize=8)
+    save(figure, path)
+
+
+def draw(panel, rows: list[dict], column: str, unit: float, label: str, colour: str, mark: str, line: str):
+    """Points of all runs, a line through the means of each width."""
+    if not rows:
+        return
+    widths = sorted({r["k"] for r in rows})
+    points = [[(r[column] * unit, 100 * r["accuracy"]) for r in rows if r["k"] == k] for k in widths]
+    means = [np.mean(p, axis=0) for p in points]
+    hollow = "white" if line == ":" else colour
+    panel.plot(*np.transpose(means), color=colour, linewidth=1, linestyle=line)
+    x, y = np.transpose([p for width in points for p in width])
+    panel.scatter(x, y, edgecolors=colour, facecolors=hollow, marker=mark, label=label, zorder=2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""How good a keyword spotter is: accuracy on clips, words found in a stream of them, and false alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lrnn.data import audio
+from lrnn.data.bootstrap import intervals
+from lrnn.data.detector import Decision, Keyword
+from lrnn.data.index import Progress, index_folder, unseen
+from lrnn.data.keyword_mix import LabelledClips
+from lrnn.data.keywords import SAMPLE_RATE, UNKNOWN, KeywordClips
+from lrnn.data.spotter import KeywordSpotter
+
+_BATCH = 64
+EARLY_SECONDS, LATE_SECONDS = 0.2, 0.6
+"""A word may be decided from so long after its clip begins until so long after the clip ends."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of clips.
+
+    Args:
+        spotter: that gave them.
+        scores: (clips, labels), before the softmax.
+        labels: (clips,) the index of the label that is right.
+    """
+
+    spotter: KeywordSpotter
+    scores: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """(clips,) the label with the highest score of all."""
+        return self.scores.argmax(1)
+
+    def report(self) -> dict:
+        """Plain values: `accuracy`, the share of words' clips whose word has the highest score among the
+        words, with `low` and `high` of its 95 % interval; `accuracy_all_labels`, the share of all clips whose
+        label has the highest score of all labels; `rejected`, the share of words' clips that no word got.
+        """
+        names = self.spotter.labels
+        words = np.array([i for i, name in enumerate(names) if name in self.spotter.words])
+        said = np.isin(self.labels, words)
+        if not said.any():
+            raise ValueError("no clip of a word that the model knows")
+        best = words[self.scores[:, words].argmax(1)]
+        right = best[said] == self.labels[said]
+        interval = intervals(right[:, None].astype(float))[0]
+        return {
+            "clips": len(self.labels),
+            "accuracy": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "accuracy_all_labels": float((self.chosen == self.labels).mean()),
+            "rejected": float((~np.isin(self.chosen[said], words)).mean()),
+            "labels": list(names),
+            "confusion": self.confusion().tolist(),
+        }
+
+    def confusion(self) -> np.ndarray:
+        """Counts (labels, labels): row by what was said, column by the highest score of all labels."""
+        counts = np.zeros((len(self.spotter.labels),) * 2, int)
+        np.add.at(counts, (self.labels, self.chosen), 1)
+        return counts
+
+
+def score_clips(spotter: KeywordSpotter, clips: KeywordClips, progress: Progress = unseen) -> Scored:
+    """Score clips with the torch executor, each from a state of zeros.
+
+    Raises:
+        ValueError: a clip of a word that is no label, where none is unknown.
+    """
+    import torch
+
+    data = LabelledClips(clips, spotter.labels)
+    scores = []
+    starts = range(0, len(data), _BATCH)
+    for start in progress(starts, len(starts), "clips"):
+        batch = np.stack([data[i][0] for i in range(start, min(start + _BATCH, len(data)))])
+        scores.append(spotter.scores(torch.from_numpy(batch)).numpy())
+    return Scored(spotter, np.concatenate(scores), np.array(data.labels))
+
+
+def score_stream(
+    spotter: KeywordSpotter, clips: KeywordClips, engine: str, decision: Decision, seed: int = 0
+) -> dict:
+    """All clips one after the other, in a random order, as one stream.
+
+    Returns:
+        `found`, the share of words' clips whose word was decided in time and first; `wrong`, the share for
+        which another word was; and the rest were missed. `outside` counts decisions on no word's clip.
+    """
+    order = np.random.default_rng(seed).permutation(len(clips))
+    stream = spotter.stream(SAMPLE_RATE, engine, decision)
+    said: list[Keyword] = []
+    for index in order:
+        said += stream.step(clips[int(index)].astype(np.float32) / 32768)
+    said += stream.step(np.zeros(SAMPLE_RATE, np.float32))
+    wanted = [clips.clips[int(i)].word for i in order]
+    wanted = [word if word in spotter.words else UNKNOWN for word in wanted]
+    first: dict[int, str] = {}
+    outside = 0
+    for keyword in said:
+        place = _owner(keyword, wanted, first)
+        if place is None or wanted[place] == UNKNOWN:
+            outside += 1
+        elif place not in first:
+            first[place] = keyword.word
+    count = sum(word != UNKNOWN for word in wanted)
+    found = sum(first.get(i) == word for i, word in enumerate(wanted) if word != UNKNOWN)
+    return {"found": found / count, "wrong": (len(first) - found) / count, "outside": outside}
+
+
+def _owner(keyword: Keyword, wanted: list[str], first: dict[int, str]) -> int | None:
+    """The clip that a decision is about: of those it may belong to, the one of its word, else the earlier."""
+    last = int(keyword.time - EARLY_SECONDS)
+    could = [i for i in (last - 1, last) if 0 <= i < len(wanted) and i not in first]
+    could = [i for i in could if i + EARLY_SECONDS <= keyword.time <= i + 1 + LATE_SECONDS]
+    return next((i for i in could if wanted[i] == keyword.word), could[0] if could else None)
+
+
+def false_alarms(
+    spotter: KeywordSpotter, folder, engine: str, decision: Decision, progress: Progress = unseen
+) -> dict:
+    """What is heard in recordings without keywords, each a stream of its own.
+
+    Returns:
+        `hours` listened to, `alarms` in them, `per_hour`, and `words` with the count of each.
+    """
+    alarms: dict[str, int] = {}
+    seconds = 0.0
+    entries = index_folder(folder)
+    for entry in progress(entries, len(entries), "speech"):
+        path = Path(folder) / entry.path
+        seconds += audio.info(path).frames / audio.info(path).rate
+        for keyword in _listen(spotter, path, engine, decision):
+            alarms[keyword.word] = alarms.get(keyword.word, 0) + 1
+    if not seconds:
+        raise ValueError(f"{folder}: no samples, expected recordings of speech")
+    total = sum(alarms.values())
+    return {
+        "hours": seconds / 3600,
+        "alarms": total,
+        "per_hour": total / seconds * 3600,
+        "words": dict(sorted(alarms.items())),
+    }
+
+
+def _listen(spotter: KeywordSpotter, path: Path, engine: str, decision: Decision) -> Iterator[Keyword]:
+    rate = audio.info(path).rate
+    stream = spotter.stream(rate, engine, decision)
+    for block in audio.blocks(path, 10 * rate):
+        yield from stream.step(block.mean(1))
+    yield from stream.flush()
