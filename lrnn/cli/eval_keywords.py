@@ -89,7 +89,8 @@ def _words(report: dict) -> str:
         f"{_percent(report['accuracy_all_labels'])} among all labels; "
         f"{_percent(report['rejected'])} rejected",
         f"as one stream, threshold {report['decision']['threshold']:g}: {_percent(stream['found'])} found, "
-        f"{_percent(stream['wrong'])} heard as another word",
+        f"{_percent(stream['wrong'])} heard as another word, {_percent(stream['missed'])} missed; "
+        f"{stream['extra']} more decisions",
     ]
     if alarms := report.get("false_alarms"):
         by_word = ", ".join(f"{word} {count}" for word, count in alarms["words"].items())

@@ -1,8 +1,8 @@
 """From a stream of scores to words that were said: pooling over a window, smoothing, a threshold, a pause.
 
 A network trained on clips of a second scores every frame, and a clip's score is the mean over its frames. In
-a stream the mean is over the last second: what the network was trained to make right whenever a window holds
-a word.
+a stream the mean is over a window that is a little shorter, for words are, and it holds a whole word for a
+moment only.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ class Decision:
         threshold: least smoothed probability of the word.
         window: over which scores are averaged before the softmax.
         smoothing: over which the probabilities are averaged after it.
-        refractory: after a word, in which nothing is decided.
+        refractory: after a word, in which nothing is decided. The same word is decided again only after its
+            probability has been below the threshold.
     """
 
-    threshold: float = 0.8
-    window: float = 1.0
+    threshold: float = 0.7
+    window: float = 0.8
     smoothing: float = 0.2
     refractory: float = 0.8
 
@@ -80,7 +81,8 @@ class Detector:
         self._scores = np.zeros((self._window, len(self.labels)))
         self._probabilities = np.zeros((self._smoothing, len(self.labels)))
         self._frames = 0
-        self._free_at = 0  # the first frame at which something may be decided again
+        self._free_at = 0  # frames until which nothing may be decided
+        self._lasting: int | None = None  # the word decided last, while it stays above the threshold
 
     def push(self, scores: np.ndarray) -> list[Keyword]:
         """Take scores before the softmax (T, labels); return the words they decide, in order."""
@@ -91,13 +93,13 @@ class Detector:
         self._scores[self._frames % self._window] = scores
         self._probabilities[self._frames % self._smoothing] = softmax(self._scores.mean(0))
         self._frames += 1
-        if self._frames <= self._free_at:
-            return None
         smoothed = self._probabilities.mean(0)
         best = int(np.where(self._is_word, smoothed, -1.0).argmax())
-        if smoothed[best] < self.decision.threshold:
+        if self._lasting is not None and smoothed[self._lasting] < self.decision.threshold:
+            self._lasting = None
+        if smoothed[best] < self.decision.threshold or best == self._lasting or self._frames <= self._free_at:
             return None
-        self._free_at = self._frames + self._pause
+        self._free_at, self._lasting = self._frames + self._pause, best
         return Keyword(self.labels[best], self._frames * self.frame_seconds, float(smoothed[best]))
 
 

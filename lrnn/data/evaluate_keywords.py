@@ -13,12 +13,14 @@ from lrnn.data.bootstrap import intervals
 from lrnn.data.detector import Decision, Keyword
 from lrnn.data.index import Progress, index_folder, unseen
 from lrnn.data.keyword_mix import LabelledClips
-from lrnn.data.keywords import SAMPLE_RATE, UNKNOWN, KeywordClips
+from lrnn.data.keywords import SAMPLE_RATE, KeywordClips
 from lrnn.data.spotter import KeywordSpotter
 
 _BATCH = 64
-EARLY_SECONDS, LATE_SECONDS = 0.2, 0.6
-"""A word may be decided from so long after its clip begins until so long after the clip ends."""
+EARLY_SECONDS = 0.2
+"""What is decided so soon after a clip begins belongs to the clip before."""
+PAUSE_RMS = 1e-3
+"""Of the noise between the clips of a stream: -60 dBFS."""
 
 
 @dataclass(frozen=True)
@@ -91,39 +93,32 @@ def score_clips(spotter: KeywordSpotter, clips: KeywordClips, progress: Progress
 def score_stream(
     spotter: KeywordSpotter, clips: KeywordClips, engine: str, decision: Decision, seed: int = 0
 ) -> dict:
-    """All clips one after the other, in a random order, as one stream.
+    """All clips as one stream, in a random order, a second of faint noise after each.
 
     Returns:
-        `found`, the share of words' clips whose word was decided in time and first; `wrong`, the share for
-        which another word was; and the rest were missed. `outside` counts decisions on no word's clip.
+        `found`, the share of words' clips whose word was decided first; `wrong`, the share for which another
+        word was; `missed`, the share for which none was; and `extra`, the number of all other decisions.
     """
-    order = np.random.default_rng(seed).permutation(len(clips))
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(clips))
     stream = spotter.stream(SAMPLE_RATE, engine, decision)
     said: list[Keyword] = []
     for index in order:
-        said += stream.step(clips[int(index)].astype(np.float32) / 32768)
-    said += stream.step(np.zeros(SAMPLE_RATE, np.float32))
-    wanted = [clips.clips[int(i)].word for i in order]
-    wanted = [word if word in spotter.words else UNKNOWN for word in wanted]
+        pause = PAUSE_RMS * rng.standard_normal(SAMPLE_RATE).astype(np.float32)
+        said += stream.step(np.concatenate((clips[int(index)].astype(np.float32) / 32768, pause)))
     first: dict[int, str] = {}
-    outside = 0
-    for keyword in said:
-        place = _owner(keyword, wanted, first)
-        if place is None or wanted[place] == UNKNOWN:
-            outside += 1
-        elif place not in first:
-            first[place] = keyword.word
-    count = sum(word != UNKNOWN for word in wanted)
-    found = sum(first.get(i) == word for i, word in enumerate(wanted) if word != UNKNOWN)
-    return {"found": found / count, "wrong": (len(first) - found) / count, "outside": outside}
-
-
-def _owner(keyword: Keyword, wanted: list[str], first: dict[int, str]) -> int | None:
-    """The clip that a decision is about: of those it may belong to, the one of its word, else the earlier."""
-    last = int(keyword.time - EARLY_SECONDS)
-    could = [i for i in (last - 1, last) if 0 <= i < len(wanted) and i not in first]
-    could = [i for i in could if i + EARLY_SECONDS <= keyword.time <= i + 1 + LATE_SECONDS]
-    return next((i for i in could if wanted[i] == keyword.word), could[0] if could else None)
+    for keyword in said:  # two seconds to each clip
+        first.setdefault(max(int((keyword.time - EARLY_SECONDS) / 2), 0), keyword.word)
+    wanted = {place: clips.clips[int(index)].word for place, index in enumerate(order)}
+    wanted = {place: word for place, word in wanted.items() if word in spotter.words}
+    found = sum(first.get(place) == word for place, word in wanted.items())
+    decided = sum(place in first for place in wanted)
+    return {
+        "found": found / len(wanted),
+        "wrong": (decided - found) / len(wanted),
+        "missed": 1 - decided / len(wanted),
+        "extra": len(said) - decided,
+    }
 
 
 def false_alarms(

@@ -58,6 +58,8 @@ class FrontEnd(ABC):
             (..., N // step, width) float32.
         """
         whole = audio.shape[-1] // self.step * self.step
+        if not whole:
+            return audio.new_zeros((*audio.shape[:-1], 0, self.width), dtype=torch.float32)
         return self.frames(pad(audio[..., :whole].float(), (self.past, 0)))
 
     def to_meta(self) -> dict:
@@ -177,7 +179,8 @@ class LogMel(FrontEnd):
         """Spectra, bands, logarithms."""
         taper, bands = self._constants
         cut = samples.unfold(-1, self.window, self.hop)  # (..., T stack, window)
-        power = torch.view_as_real(torch.fft.rfft(cut * taper.to(samples.device))).square().sum(-1)
+        X = torch.fft.rfft(cut * taper.to(samples.device))
+        power = X.real.square() + X.imag.square()
         logs = torch.log(power @ bands.to(samples.device) + FLOOR)
         return (SCALE * (logs - MEAN_LOG)).unflatten(-2, (-1, self.stack)).flatten(-2)
 

@@ -30,7 +30,7 @@ class KeywordModule(L.LightningModule):
     scores(clip) = mean over frames of model(frames of the clip): since the decoder is linear, that is the
     mean-pooling head of `SequenceModelConfig` to rounding, with the mean left to whoever reads the scores: a
     stream averages over the last second. Logs `train_loss`, `val_loss` and `val_accuracy`, the share of
-    validation clips whose word has the highest score among the words. A batch is (audio (B, N) float32,
+    words' validation clips whose word has the highest score among the words. A batch is (audio (B, N),
     labels (B,) int64).
 
     Args:
@@ -159,11 +159,13 @@ class KeywordModule(L.LightningModule):
             scores = self(audio)
         words = torch.tensor(self.words, device=scores.device)
         right = words[scores[:, words].argmax(1)] == labels
+        said = torch.isin(labels, words)
         # Times the number of processes: Lightning averages the counts of clips over them in whole numbers.
-        weight = len(audio) * self.trainer.world_size
-        options = {"on_epoch": True, "prog_bar": True, "batch_size": weight, "sync_dist": True}
-        self.log("val_loss", F.cross_entropy(scores, labels), **options)
-        self.log("val_accuracy", right.float().mean(), **options)
+        each = self.trainer.world_size
+        options = {"on_epoch": True, "prog_bar": True, "sync_dist": True}
+        self.log("val_loss", F.cross_entropy(scores, labels), batch_size=len(audio) * each, **options)
+        if count := int(said.sum()):
+            self.log("val_accuracy", right[said].float().mean(), batch_size=count * each, **options)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW in groups and the warm-up and cosine schedule over the trainer's steps."""
