@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lrnn.cli.console import progress
 from lrnn.data.evaluate_keywords import score_clips
@@ -145,7 +144,7 @@ def measure(path: Path, clips: KeywordClips) -> dict:
     spotter = KeywordSpotter.load(path)
     found = score_clips(spotter, clips).report()
     audio = np.stack([clips[i] for i in range(min(len(clips), _ACTIVITY_CLIPS))]).astype(np.float32) / 32768
-    frames = spotter.frontend(torch.from_numpy(audio.reshape(-1))).numpy()
+    frames = spotter.features(audio.reshape(-1), spotter.sample_rate)
     costs = count(spotter.program, frames)
     return {
         **{name: found[name] for name in ("clips", "accuracy", "low", "high", "accuracy_all_labels")},

@@ -25,6 +25,7 @@ from lrnn.ops import SparsePattern, SparseWeight, backends, scan, sparse_linear
 
 if TYPE_CHECKING:
     from lrnn.data.denoiser import Denoiser
+    from lrnn.data.spotter import KeywordSpotter
     from lrnn.program import Program, calibrate, compile, compile_fixed, load
     from lrnn.prune import Pruner, sparsify
     from lrnn.train.prune import Prune
@@ -39,6 +40,7 @@ _LATER = {
     "compile_fixed": "lrnn.program",
     "load": "lrnn.program",
     "Denoiser": "lrnn.data.denoiser",
+    "KeywordSpotter": "lrnn.data.spotter",
     "Pruner": "lrnn.prune",
     "sparsify": "lrnn.prune",
     "Prune": "lrnn.train.prune",
@@ -55,6 +57,7 @@ __all__ = [
     "HGRNBlockConfig",
     "HGRNOptions",
     "HGRNStack",
+    "KeywordSpotter",
     "Program",
     "Prune",
     "Pruner",

@@ -140,3 +140,10 @@ class TestErrors:
         from eval_cases import make_model
 
         return str(make_model(folder / "denoiser.lrnn"))
+
+
+def test_profile_measures_on_audio(model, speech, capsys):
+    assert main(["profile", model, "--data", f"{speech}/x.wav", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 150
+    assert main(["profile", model, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 0

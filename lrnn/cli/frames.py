@@ -1,4 +1,4 @@
-"""What a program reads, from a file: audio for a denoiser, an array of frames for any other."""
+"""What a program reads, from a file: audio where it has a front end, an array of frames for any other."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import numpy as np
 
 def input_frames(program, path: str) -> np.ndarray:
     """Input frames of a program, (frames, input_width) float32: features of a recording where it has a front
-    end, else the array of an .npy file.
+    end, a denoiser's or a keyword spotter's, else the array of an .npy file.
     """
-    if "frontend" not in program.meta:
+    if not {"frontend", "keywords"} & set(program.meta):
         return read_frames(path, program.input_width)
     from lrnn.data import audio
     from lrnn.data.denoiser import Denoiser
+    from lrnn.data.spotter import KeywordSpotter
 
-    return Denoiser(program).features(*audio.read(path))
+    kind = KeywordSpotter if "keywords" in program.meta else Denoiser
+    return kind(program).features(*audio.read(path))
 
 
 def read_frames(path: str, width: int, clips: bool = False) -> np.ndarray:

@@ -22,7 +22,9 @@ def add(commands) -> None:
         "model", metavar="M", nargs="?", help="a program (.lrnn); default: the shipped denoiser"
     )
     parser.add_argument(
-        "--data", metavar="FILE", help="audio for a denoiser, .npy frames (T, width) for another program"
+        "--data",
+        metavar="FILE",
+        help="audio for a denoiser or a keyword spotter, .npy frames (T, width) for another program",
     )
     parser.add_argument(
         "--float",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrnn.data.audio import Resampler
+from lrnn.data.audio import Resampler, resample
 from lrnn.data.detector import Decision, Detector, Keyword
 from lrnn.data.frontend import FrontEnd, StreamingFrames
 from lrnn.data.keywords import SILENCE, UNKNOWN
@@ -75,6 +75,19 @@ class KeywordSpotter:
                     f"audio has {audio.shape[-1]} samples, expected {self.frontend.step} or more"
                 )
             return self._executor(frames)[0].mean(1)
+
+    def features(self, audio: np.ndarray, rate: int) -> np.ndarray:
+        """What the program reads of a recording: (T, width) float32; channels are averaged.
+
+        Args:
+            audio: (n,) or (n, channels).
+            rate: in Hz.
+        """
+        import torch
+
+        audio = np.asarray(audio, np.float32)
+        mono = resample(audio if audio.ndim == 1 else audio.mean(1), rate, self.sample_rate)
+        return self.frontend(torch.from_numpy(np.ascontiguousarray(mono))).numpy()
 
     def stream(
         self, rate: int | None = None, engine: str = "native", decision: Decision | None = None

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from lrnn.train.checkpoint_io import WholeCheckpointIO
     from lrnn.train.datamodule import DenoiseData
     from lrnn.train.denoise import DenoiseModule
+    from lrnn.train.keyword_data import KeywordData
+    from lrnn.train.keywords import KeywordModule
     from lrnn.train.optim import parameter_groups, warmup_cosine
     from lrnn.train.plot import PlotSparsity
     from lrnn.train.prune import Prune
@@ -21,6 +23,8 @@ _MODULES = {
     "DenoiseData": "datamodule",
     "DenoiseModule": "denoise",
     "ExportProgram": "callbacks",
+    "KeywordData": "keyword_data",
+    "KeywordModule": "keywords",
     "PlotSparsity": "plot",
     "Prune": "prune",
     "QuantizationAware": "quant",
@@ -39,6 +43,8 @@ __all__ = [
     "DenoiseData",
     "DenoiseModule",
     "ExportProgram",
+    "KeywordData",
+    "KeywordModule",
     "PlotSparsity",
     "Prune",
     "QuantizationAware",
