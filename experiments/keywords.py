@@ -5,7 +5,8 @@
 trains what is missing (experiments/keywords-mini.yaml at several widths), goes on where a run was stopped,
 makes each model's fixed-point program (W8A16, calibrated on training clips, not trained further), measures
 all of them on the clips that `lrnn eval keywords` reports on, and writes the table (.md), the figures (.json)
-and the picture (.svg). With --report it only measures what is there.
+and the picture (.svg). With --report it only measures what is there; rows of an earlier report whose models
+are elsewhere stay.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from lrnn.cli.console import progress
+from lrnn.data.bootstrap import intervals
 from lrnn.data.evaluate_keywords import score_clips
 from lrnn.data.keywords import KeywordClips, find_keywords
 from lrnn.data.spotter import KeywordSpotter
@@ -91,10 +93,9 @@ def main() -> None:
     if not args.report:
         with ThreadPoolExecutor(args.jobs) as pool:
             list(pool.map(lambda run: train(run, args), runs))
-    there = [run for run in runs if (run.folder(Path(args.runs)) / FORMS["float"]).is_file()]
-    if not there:
+    rows = measured(runs, args)
+    if not rows:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
-    rows = measured(there, args)
     write(Path(args.out), rows, args)
     print(Path(args.out).with_suffix(".md").read_text())
 
@@ -126,23 +127,31 @@ def call(command: list[str], log_path: Path) -> None:
 
 
 def measured(runs: list[Run], args) -> list[dict]:
-    """Figures of both forms of every model."""
+    """Figures of both forms of every model that is there, or that an earlier report measured elsewhere."""
     folder = find_keywords(args.data)
     split, listed = folder.to_report()
     clips = KeywordClips(folder, listed)
     forms = [(run, form) for run in runs for form in FORMS]
-    rows = []
-    for run, form in progress(forms, len(forms), "measure"):
-        path = run.folder(Path(args.runs)) / FORMS[form]
-        if path.is_file():
-            rows.append({**asdict(run), "form": form, "split": split, **measure(path, clips)})
+    paths = {(run, form): run.folder(Path(args.runs)) / FORMS[form] for run, form in forms}
+    there = [key for key in forms if paths[key].is_file()]
+    rows = reported([key for key in forms if key not in there], Path(args.out).with_suffix(".json"))
+    for run, form in progress(there, len(there), "measure"):
+        found = measure(paths[run, form], clips)
+        rows.append({**asdict(run), "form": form, "split": split, **found})
     return rows
+
+
+def reported(forms: list[tuple[Run, str]], path: Path) -> list[dict]:
+    """The rows of these models in a report, which may have been trained on another machine."""
+    rows = json.loads(path.read_text())["models"] if path.is_file() else []
+    return [r for r in rows if (Run(r["kind"], r["k"], r["seed"], r["steps"]), r["form"]) in forms]
 
 
 def measure(path: Path, clips: KeywordClips) -> dict:
     """Accuracy, costs per frame, bytes."""
     spotter = KeywordSpotter.load(path)
-    found = score_clips(spotter, clips).report()
+    scored = score_clips(spotter, clips)
+    found = scored.report()
     audio = np.stack([clips[i] for i in range(min(len(clips), _ACTIVITY_CLIPS))]).astype(np.float32) / 32768
     frames = spotter.features(audio.reshape(-1), spotter.sample_rate)
     costs = count(spotter.program, frames)
@@ -154,6 +163,7 @@ def measure(path: Path, clips: KeywordClips) -> dict:
         "macs_weights": sum(c.macs_weights for c in costs),
         "macs_effective": round(sum(c.macs_effective for c in costs)),
         "file_bytes": path.stat().st_size,
+        "right": scored.right.astype(int).tolist(),
     }
 
 
@@ -192,7 +202,33 @@ def markdown(rows: list[dict], command: str) -> str:
         cells += [f"{r[c]:,}" for c in ("macs", "macs_weights", "macs_effective")]
         cells += [f"{r['file_bytes'] / 1000:.0f}", f"{fixed['file_bytes'] / 1000:.0f}" if fixed else "-"]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Sparse less dense of about as many nonzero multiply-accumulates, on the same clips, in per cent:",
+        "",
+        "| sparse k | dense k | seed | form | MACs, sparse to dense | bytes | difference | 95 % interval |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [f"| {' | '.join(cells)} |" for cells in pairs(rows)]
     return "\n".join(lines) + "\n"
+
+
+def pairs(rows: list[dict]) -> list[list[str]]:
+    """Cells of every pair of models that are both there."""
+    found = []
+    for wide, narrow in zip(WIDTHS["sparse"], WIDTHS["dense"], strict=True):
+        for sparse in (r for r in rows if (r["kind"], r["k"]) == ("sparse", wide)):
+            wanted = {"kind": "dense", "k": narrow} | {n: sparse[n] for n in ("seed", "steps", "form")}
+            dense = next((r for r in rows if all(r[n] == v for n, v in wanted.items())), None)
+            if dense is None:
+                continue
+            difference = 100.0 * (np.array(sparse["right"]) - np.array(dense["right"]))
+            mean, low, high = intervals(difference[:, None])[0]
+            ratios = (sparse[c] / dense[c] for c in ("macs_weights", "file_bytes"))
+            cells = [f"{wide:g}", f"{narrow:g}", str(sparse["seed"]), sparse["form"]]
+            cells += [f"{ratio:.2f}" for ratio in ratios]
+            found.append([*cells, f"{mean:+.1f}", f"{low:+.1f} to {high:+.1f}"])
+    return found
 
 
 def same(a: dict, b: dict) -> bool:

@@ -42,27 +42,34 @@ class Scored:
         """(clips,) the label with the highest score of all."""
         return self.scores.argmax(1)
 
+    @property
+    def words(self) -> np.ndarray:
+        """Indices of the labels that are words."""
+        return np.array([i for i, name in enumerate(self.spotter.labels) if name in self.spotter.words])
+
+    @property
+    def right(self) -> np.ndarray:
+        """Of the clips of words, in their order, whether the word has the highest score among the words."""
+        said = np.isin(self.labels, self.words)
+        if not said.any():
+            raise ValueError("no clip of a word that the model knows")
+        return self.words[self.scores[said][:, self.words].argmax(1)] == self.labels[said]
+
     def report(self) -> dict:
         """Plain values: `accuracy`, the share of words' clips whose word has the highest score among the
         words, with `low` and `high` of its 95 % interval; `accuracy_all_labels`, the share of all clips whose
         label has the highest score of all labels; `rejected`, the share of words' clips that no word got.
         """
-        names = self.spotter.labels
-        words = np.array([i for i, name in enumerate(names) if name in self.spotter.words])
-        said = np.isin(self.labels, words)
-        if not said.any():
-            raise ValueError("no clip of a word that the model knows")
-        best = words[self.scores[:, words].argmax(1)]
-        right = best[said] == self.labels[said]
-        interval = intervals(right[:, None].astype(float))[0]
+        interval = intervals(self.right[:, None].astype(float))[0]
+        said = np.isin(self.labels, self.words)
         return {
             "clips": len(self.labels),
             "accuracy": interval.mean,
             "low": interval.low,
             "high": interval.high,
             "accuracy_all_labels": float((self.chosen == self.labels).mean()),
-            "rejected": float((~np.isin(self.chosen[said], words)).mean()),
-            "labels": list(names),
+            "rejected": float((~np.isin(self.chosen[said], self.words)).mean()),
+            "labels": list(self.spotter.labels),
             "confusion": self.confusion().tolist(),
         }
 
