@@ -101,9 +101,9 @@ def main() -> None:
 
 
 def plan(steps: int, seeds: int) -> list[Run]:
-    """Seed by seed, the widest first: each sparse width and the dense one beside it."""
-    pairs = list(zip(WIDTHS["sparse"], WIDTHS["dense"], strict=True))[::-1]
-    kinds = [(kind, k) for sparse, dense in pairs for kind, k in (("sparse", sparse), ("dense", dense))]
+    """Seed by seed, the narrowest first: each sparse width and the dense one beside it."""
+    beside = zip(WIDTHS["sparse"], WIDTHS["dense"], strict=True)
+    kinds = [(kind, k) for sparse, dense in beside for kind, k in (("sparse", sparse), ("dense", dense))]
     return [Run(kind, k, seed, steps) for seed in range(seeds) for kind, k in kinds]
 
 

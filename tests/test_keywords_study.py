@@ -41,13 +41,13 @@ ROWS = [
 ]
 
 
-def test_the_plan_has_each_run_once_the_widest_first(study):
+def test_the_plan_has_each_run_once_the_narrowest_first(study):
     runs = study.plan(3000, seeds=2)
     assert len({run.name for run in runs}) == len(runs) == 12
-    assert (runs[0].kind, runs[0].k, runs[0].seed) == ("sparse", 1.0, 0)
+    assert (runs[0].kind, runs[0].k, runs[0].seed) == ("sparse", 0.5, 0)
     args = SimpleNamespace(data="D", held_out=0.0, runs="R")
     command = " ".join(runs[1].command(args))
-    assert "--model.k 0.3125" in command
+    assert "--model.k 0.1875" in command
     assert "--trainer.callbacks.sparsity 0.0" in command
     assert "--ckpt_path last" in command
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,11 @@ def score_stream(
 
 
 def false_alarms(
-    spotter: KeywordSpotter, folder, engine: str, decision: Decision, progress: Progress = unseen
+    spotter: KeywordSpotter,
+    folder: str | PathLike,
+    engine: str,
+    decision: Decision,
+    progress: Progress = unseen,
 ) -> dict:
     """What is heard in recordings without keywords, each a stream of its own.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from torch.utils.data import Dataset
 
-from lrnn.data.augment import Augment, Shaper
+from lrnn.data.augment import Augment, Draw, Shaper
 from lrnn.data.keywords import SAMPLE_RATE, SILENCE, UNKNOWN, KeywordClips
 from lrnn.data.sources import Recordings
 from lrnn.data.stream import shuffled
@@ -130,7 +130,7 @@ class KeywordMixer:
             return self._shaped(self._placed(clip, rng), rng)
         return self._shaped(lambda length: self.speech.draw(rng, length), rng)
 
-    def _placed(self, clip: np.ndarray, rng: Generator):
+    def _placed(self, clip: np.ndarray, rng: Generator) -> Draw:
         """A function that puts a clip into a stretch of any length, moved by a shift that is drawn now.
 
         The stretch is that of a Shaper: what becomes the clip begins after its lead.
@@ -147,7 +147,7 @@ class KeywordMixer:
 
         return draw
 
-    def _shaped(self, draw, rng: Generator) -> np.ndarray:
+    def _shaped(self, draw: Draw, rng: Generator) -> np.ndarray:
         falls = self.augment.shape.draw(rng)
         if falls.reverb:
             return self._shaper.reverberant(draw, rng, falls)[0]

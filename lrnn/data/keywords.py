@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -53,7 +54,7 @@ class KeywordFolder:
         FileNotFoundError: no such folder, or one without words.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | PathLike):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder, expected one with a folder for each word")
@@ -116,7 +117,7 @@ class KeywordFolder:
         return clips
 
 
-def find_keywords(data) -> KeywordFolder:
+def find_keywords(data: str | PathLike) -> KeywordFolder:
     """The folder of keywords at `data`, or where kws-mini and Speech Commands v2 lie below it.
 
     Raises:

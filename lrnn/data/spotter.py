@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,11 @@ from lrnn.data.frontend import FrontEnd, StreamingFrames
 from lrnn.data.keywords import SILENCE, UNKNOWN
 from lrnn.models import KEYWORDS
 from lrnn.program import Program, load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lrnn.program.torch_executor import TorchExecutor
 
 
 class KeywordSpotter:
@@ -38,7 +45,7 @@ class KeywordSpotter:
             raise ValueError(f"program has widths {widths}, expected {expected} for its frontend and labels")
 
     @classmethod
-    def load(cls, path=None) -> KeywordSpotter:
+    def load(cls, path: str | PathLike | None = None) -> KeywordSpotter:
         """Read a program's file; None is the model that ships with the package."""
         path = Path(KEYWORDS if path is None else path)
         if path == KEYWORDS and not path.is_file():
@@ -57,7 +64,7 @@ class KeywordSpotter:
         """The labels that are words."""
         return tuple(label for label in self.labels if label not in (UNKNOWN, SILENCE))
 
-    def scores(self, audio):
+    def scores(self, audio: Tensor) -> Tensor:
         """Score whole clips with the torch executor: the mean over a clip's frames.
 
         Args:
@@ -102,7 +109,7 @@ class KeywordSpotter:
         return SpotterStream(self, rate or self.sample_rate, engine, decision or self.decision)
 
     @cached_property
-    def _executor(self):
+    def _executor(self) -> TorchExecutor:
         from lrnn.program.torch_executor import TorchExecutor
 
         return TorchExecutor(self.program)
@@ -134,7 +141,7 @@ class SpotterStream:
         self._frames.reset()
         self._detector.reset()
 
-    def step(self, samples) -> list[Keyword]:
+    def step(self, samples: np.ndarray) -> list[Keyword]:
         """Take any number of samples, (n,) float in -1..1; return the words that they decide.
 
         Raises:

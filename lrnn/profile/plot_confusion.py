@@ -10,7 +10,7 @@ import numpy as np
 from lrnn.profile.plot import pyplot, save
 
 
-def plot_confusion(counts, labels: Sequence[str], path: str | os.PathLike) -> None:
+def plot_confusion(counts: Sequence[Sequence[int]], labels: Sequence[str], path: str | os.PathLike) -> None:
     """A table of shares in each row, shaded.
 
     Args:
@@ -19,9 +19,9 @@ def plot_confusion(counts, labels: Sequence[str], path: str | os.PathLike) -> No
         labels: their names.
         path: the picture; its suffix names the format.
     """
-    counts = np.asarray(counts)
-    said = counts.sum(1) > 0
-    shares = 100 * counts[said] / counts[said].sum(1, keepdims=True)
+    table = np.asarray(counts)
+    said = table.sum(1) > 0
+    shares = 100 * table[said] / table[said].sum(1, keepdims=True)
     plt = pyplot()
     rows, columns = shares.shape
     figure, axes = plt.subplots(figsize=(0.55 * columns + 2, 0.45 * rows + 1.6), layout="constrained")
