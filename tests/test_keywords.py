@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -277,3 +278,17 @@ def test_reading_needs_no_training(tmp_path):
     code = "import sys, lrnn.data.keywords; print('lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.data
+def test_kws_mini_is_read_as_its_readme_says():
+    data = os.environ.get("LRNN_DATA")
+    if not data:
+        pytest.skip("LRNN_DATA names no corpus")
+    folder = find_keywords(data)
+    assert len(folder.words) == 9
+    training, validation = folder.split("training"), folder.split("validation")
+    assert (len(training), len({c.speaker for c in training})) == (1800, 342)
+    assert (len(validation), len({c.speaker for c in validation})) == (279, 30)
+    assert folder.split("testing") == ()
+    assert folder.to_report() == ("validation", validation)
