@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from lrnn.program.nodes import Node
+from lrnn.program.node import Node
 from lrnn.program.program import Program
 
 

@@ -25,7 +25,7 @@ from torch.nn.utils import parametrize
 from lrnn.nn import SequenceModel
 from lrnn.program.dead import drop_dead_states
 from lrnn.program.fold import fold_affine
-from lrnn.program.nodes import Node
+from lrnn.program.node import Node
 from lrnn.program.program import Program, tensors
 
 Rule = Callable[["Graph", nn.Module, str, str], str]

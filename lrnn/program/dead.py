@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lrnn.program.nodes import Diagonal, Linear, Node, PairRelu, Relu
+from lrnn.program.node import Node
+from lrnn.program.nodes import Diagonal, Linear, PairRelu, Relu
 
 
 def drop_dead_states(nodes: Iterable[Node], output: str) -> list[Node]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lrnn.program.fixed.base import BIASES, WEIGHTS, FixedNode, Rounded
 from lrnn.program.fixed.format import Format
-from lrnn.program.nodes import axes
+from lrnn.program.node import axes
 from lrnn.quant import largest_integer
 
 

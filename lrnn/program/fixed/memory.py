@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from lrnn.program.fixed.base import FixedNode, Rounded, with_shift
-from lrnn.program.nodes import axes
+from lrnn.program.node import axes
 from lrnn.quant import largest_integer
 
 

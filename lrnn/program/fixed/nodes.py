@@ -18,7 +18,7 @@ from lrnn.program.fixed.base import BIASES, WEIGHTS, FixedNode, Rounded
 from lrnn.program.fixed.format import Format
 from lrnn.program.fixed.functions import Norm, Table
 from lrnn.program.fixed.memory import Diagonal, MeanPool
-from lrnn.program.nodes import Node, axes
+from lrnn.program.node import Node, axes
 
 
 @dataclass(frozen=True, eq=False)
