@@ -15,7 +15,6 @@ from torch import nn
 import lrnn
 from lrnn import HGRN, HGRNBlock, HGRNBlockConfig, HGRNOptions, HGRNStack
 from lrnn.nn import activation, from_fla
-from lrnn.program.compiler import Graph
 from lrnn.prune import OneShotSchedule, Pruner, prune_once
 from lrnn.prune.weights import find_weights
 from lrnn.quant import calibrate_model, prepare, strip
@@ -481,12 +480,6 @@ class TestCompression:
         torch.testing.assert_close(rounded, plain, atol=0.05, rtol=0.05)
         strip(hgrn)
         assert torch.equal(hgrn(x)[0], plain)
-
-    def test_programs_refuse_it_by_name(self):
-        with pytest.raises(TypeError, match=r"model is a HGRNStack, expected an lrnn\.SequenceModel"):
-            lrnn.compile(stack())
-        with pytest.raises(ValueError, match=r"mixer: no rule compiles a lrnn\.nn\.hgrn\.HGRN "):
-            Graph().lower(layer(0), "mixer", "x")
 
 
 class TestErrors:

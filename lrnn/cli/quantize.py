@@ -76,7 +76,7 @@ def quantized(program, args):
     from dataclasses import replace
 
     from lrnn.program import calibrate, compile_fixed
-    from lrnn.program.dead import drop_dead_states
+    from lrnn.program.dead import drop_dead
     from lrnn.program.fixed.nodes import Linear
     from lrnn.quant import Ranges, get_scheme
 
@@ -91,7 +91,7 @@ def quantized(program, args):
         program = replace(program, meta={k: v for k, v in program.meta.items() if k != "quantization"})
     ranges = calibrate(program, _batches(program, args), args.observer, scheme.activation_bits, known=known)
     made = compile_fixed(program, ranges, scheme)
-    floats = drop_dead_states(program.nodes, program.output)  # as compiling does
+    floats = drop_dead(program.input, program.input_width, program.nodes, program.output)  # as compiling does
     nonzeros = sum(int((node.weight != 0).sum()) for node in made.nodes if isinstance(node, Linear))
     return made, {
         "scheme": scheme.name,

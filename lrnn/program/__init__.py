@@ -3,8 +3,7 @@
 A new kind of layer compiles once it has a rule: see `lowers`.
 """
 
-from lrnn.program import nodes
-from lrnn.program import rules as _rules  # noqa: F401  registers the rules of lrnn.nn
+from lrnn.program import nodes, rules, rules_hgrn, rules_s5  # noqa: F401  which register the rules of lrnn.nn
 from lrnn.program.calibrate import calibrate
 from lrnn.program.compiler import Graph, compile, lowers
 from lrnn.program.file import load

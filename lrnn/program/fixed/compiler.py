@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from lrnn.program import nodes as op
-from lrnn.program.dead import drop_dead_states
+from lrnn.program.dead import drop_dead
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.exponents import TABLE_BITS, Exponents
 from lrnn.program.fixed.format import Format
 from lrnn.program.fixed.tables import make_table
 from lrnn.program.fixed.weights import BIAS_BITS, decay_integers, map_integers
 from lrnn.program.fold import fold_affine
-from lrnn.program.program import Program
+from lrnn.program.program import Program, tensors
 from lrnn.quant import Ranges, Scheme, get_scheme
 from lrnn.quant.exponent import MOST_EXPONENT
 
@@ -58,14 +58,15 @@ def compile_fixed(program: Program, ranges: Ranges, scheme: str | Scheme = "w8a1
 
 
 def simplified(program: Program) -> Program:
-    """The program in float as it is lowered: affine maps folded, without dead states, without nodes that the
+    """The program in float as it is lowered: affine maps folded, without dead states and units, without nodes that the
     output does not need and without a last log-softmax.
     """
     output = program.output
     for last in program.nodes:
         if last.name == output and isinstance(last, op.LogSoftmax):
             output = last.inputs[0]
-    nodes = drop_dead_states(_needed(fold_affine(program.nodes, output), output), output)
+    nodes = _needed(fold_affine(program.nodes, output), output)
+    nodes = drop_dead(program.input, program.input_width, nodes, output)
     return Program(program.input, program.input_width, tuple(map(_float32, nodes)), output)
 
 
@@ -80,8 +81,7 @@ def _needed(nodes: list[op.Node], output: str) -> list[op.Node]:
 
 
 def _float32(node: op.Node) -> op.Node:
-    values = {name: getattr(node, name) for name in op.tensor_fields(node)}
-    return replace(node, **{k: v.astype(np.float32) for k, v in values.items() if v is not None})
+    return replace(node, **{name: value.astype(np.float32) for name, value in tensors(node).items()})
 
 
 def _meta(program: Program, ranges: Ranges, scheme: Scheme) -> dict:
