@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import lrnn
 from lrnn import HGRN, HGRNBlock, HGRNBlockConfig, HGRNOptions, HGRNStack
 from lrnn.nn import activation, from_fla
 from lrnn.prune import OneShotSchedule, Pruner, prune_once

@@ -73,7 +73,7 @@ def calibrate(
 
 
 def messages(program: Program) -> set[str]:
-    """Values that a matrix, diagonal map, table, product, norm or mean reads, at once or past a ReLU.
+    """Values that a matrix, diagonal map, table, product, gate, norm or mean reads, at once or past a ReLU.
 
     They have the activations' width; the others, which only sums and recurrences read, are wider.
     Log-softmax has no integer form: what it reads leaves a program in fixed point.
@@ -81,14 +81,16 @@ def messages(program: Program) -> set[str]:
     found: set[str] = set()
     for node in reversed(program.nodes):
         passes_on = isinstance(node, (op.Relu, op.PairRelu)) and node.name not in found
-        if not passes_on and not isinstance(node, (op.Add, op.Diagonal, op.LogSoftmax)):
+        if isinstance(node, op.Gated):
+            found.add(node.inputs[0])  # the gate; what is written goes into a state, which is wide
+        elif not passes_on and not isinstance(node, (op.Add, op.Diagonal, op.LogSoftmax)):
             found.update(node.inputs)
     return found
 
 
 def recurrences(program: Program) -> set[str]:
     """Values that are carried from frame to frame."""
-    return {node.name for node in program.nodes if isinstance(node, op.Diagonal)}
+    return {node.name for node in program.nodes if isinstance(node, (op.Diagonal, op.Gated))}
 
 
 def _frames(batch: np.ndarray | Tensor, number: int, width: int) -> Tensor:

@@ -17,7 +17,7 @@ from lrnn.program.node import Node
 
 _ELEMENTWISE = (op.Affine, op.Relu, op.Silu, op.Gelu, op.Sigmoid, op.Round, op.MeanPool)
 _TYING = (*_ELEMENTWISE, op.PairRelu, op.Diagonal, op.Gated, op.RmsNorm, op.Add, op.Product)
-"""Kinds whose value and inputs have the same numbers; one that knows no other number, or only their squares."""
+"""Kinds whose value and inputs have the same numbers, that mix none of them or only their squares."""
 
 Flags = np.ndarray  # one bool per number of a value
 

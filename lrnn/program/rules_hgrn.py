@@ -22,7 +22,7 @@ def hgrn_stack(graph: Graph, stack: HGRNStack, path: str, x: str) -> str:
 
 @lowers(HGRNBlock)
 def hgrn_block(graph: Graph, block: HGRNBlock, path: str, x: str, bound: Tensor | None = None) -> str:
-    """Norm, HGRN, residual; norm, gated linear unit, residual. `bound` (N,) is the forget gates', or zeros."""
+    """Norm, HGRN, residual; norm, gated linear unit, residual. `bound` (N,): gamma, None is 0."""
     y = graph.lower(block.mixer_norm, f"{path}.mixer_norm", x)
     y = graph.lower(block.mixer_relu, f"{path}.mixer_relu", y)
     y = hgrn(graph, block.mixer, f"{path}.mixer", y, bound)

@@ -58,8 +58,8 @@ def compile_fixed(program: Program, ranges: Ranges, scheme: str | Scheme = "w8a1
 
 
 def simplified(program: Program) -> Program:
-    """The program in float as it is lowered: affine maps folded, without dead states and units, without nodes that the
-    output does not need and without a last log-softmax.
+    """The program in float as it is lowered: affine maps folded, without dead states and units, without nodes
+    that the output does not need and without a last log-softmax.
     """
     output = program.output
     for last in program.nodes:
