@@ -135,7 +135,7 @@ class TestFiles:
     def test_another_kind_of_model_is_named(self, tmp_path):
         make(dtype=torch.float32).save(tmp_path / "m.safetensors")
         with pytest.raises(
-            ValueError, match="m.safetensors: found a LanguageModel, expected a SequenceModel"
+            ValueError, match=r"m\.safetensors: found a LanguageModel, expected a SequenceModel"
         ):
             lrnn.SequenceModel.load(tmp_path / "m.safetensors")
 
@@ -168,7 +168,7 @@ class TestErrors:
     def test_names_the_argument(self):
         with pytest.raises(ValueError, match=r"tokens has shape \(3,\), expected \(batch, time\)"):
             make()(torch.zeros(3, dtype=torch.int64))
-        with pytest.raises(TypeError, match="tokens has dtype torch.float32, expected torch.int64"):
+        with pytest.raises(TypeError, match=r"tokens has dtype torch\.float32, expected torch.int64"):
             make()(torch.zeros(1, 3))
         with pytest.raises(ValueError, match="state has 1 entries, expected 2"):
             make("s5")(text(), (None,))

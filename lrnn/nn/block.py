@@ -87,7 +87,7 @@ class S5Block(nn.Module):
 
 
 class S5Stack(nn.Module):
-    """Blocks and a last norm; the ReLU before them where the blocks have it, so that the first reads zeros too.
+    """Blocks and a last norm, and before them a ReLU where the blocks have it, as in SequenceModel.
 
     Args:
         config: of every block.

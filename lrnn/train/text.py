@@ -1,4 +1,4 @@
-"""Data for language models: rows of a corpus to train on, evenly spaced rows of held-out text to validate on."""
+"""Data for language models: rows of a corpus to train on, and of held-out text to validate on."""
 
 from __future__ import annotations
 
