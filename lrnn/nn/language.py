@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrnn.nn.block import S5Stack, linear
-from lrnn.nn.config import HGRNBlockConfig, HGRNOptions, S5BlockConfig
+from lrnn.nn.config import HGRNBlockConfig, S5BlockConfig
 from lrnn.nn.file import write_model
 from lrnn.nn.hgrn_stack import HGRNStack
+
+_BLOCKS = {"hgrn": HGRNBlockConfig, "s5": S5BlockConfig}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class LanguageModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `block` has its kind, "hgrn" or "s5", beside its fields."""
-        kind = "hgrn" if isinstance(self.block, HGRNBlockConfig) else "s5"
+        kind = next(kind for kind, config in _BLOCKS.items() if isinstance(self.block, config))
         return {**asdict(self), "block": {"kind": kind, **asdict(self.block)}}
 
     @classmethod
@@ -58,12 +60,9 @@ class LanguageModelConfig:
             raise ValueError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}")
         block = dict(values["block"])
         kind = block.pop("kind", None)
-        if kind == "s5":
-            return cls(**{**values, "block": S5BlockConfig.from_dict(block)})
-        if kind != "hgrn":
-            raise ValueError(f"block has kind {kind!r}, expected 'hgrn' or 's5'")
-        options = HGRNOptions(**block.pop("hgrn", {}))
-        return cls(**{**values, "block": HGRNBlockConfig(hgrn=options, **block)})
+        if kind not in _BLOCKS:
+            raise ValueError(f"block has kind {kind!r}, expected {' or '.join(map(repr, _BLOCKS))}")
+        return cls(**{**values, "block": _BLOCKS[kind].from_dict(block)})
 
 
 class LanguageModel(nn.Module):
