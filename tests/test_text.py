@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -209,7 +210,7 @@ class TestRows:
         rows = EvenRows(Tokens([Part(np.arange(n, dtype=np.uint8), np.zeros(1, np.int64))]), length, count)
         starts = [row.tokens[0].item() for row in rows]
         assert starts[0] == 0
-        assert all(b - a >= length for a, b in zip(starts, starts[1:], strict=False))
+        assert all(b - a >= length for a, b in pairwise(starts))
         assert len(rows) == min(count, (n - 1) // length)
 
     def test_too_little_text(self):

@@ -12,6 +12,7 @@ COMMANDS = (
     "denoise",
     "fit",
     "curves",
+    "generate",
     "eval",
     "prune",
     "quantize",

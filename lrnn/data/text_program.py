@@ -1,4 +1,4 @@
-"""A language model's Program and its text: what tokens it reads, how well it predicts them, what it goes on with."""
+"""A language model's Program and text: what tokens it reads, and how well it predicts them."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class Scorer:
 def bits_per_byte(scores: Iterable[Scored]) -> Interval:
     """Bits over bytes of all documents together, with an interval from resampling blocks of BLOCK tokens.
 
-    A block's bytes are its share of its documents', by tokens. The ratio is resampled as the sum of its linear
-    terms (Efron and Tibshirani 1993, section 13.3 on the mean).
+    A block's bytes are its share of its documents', by tokens. The ratio is resampled as the mean of its
+    linear terms, one for each block.
     """
     scores = [score for score in scores if len(score.bits)]
     if not scores:

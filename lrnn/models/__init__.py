@@ -1,4 +1,4 @@
-"""What ships with the package: the denoiser, its card, and the demo's clip."""
+"""What ships with the package: the denoiser, its card, the language model, and the demo's clip."""
 
 from pathlib import Path
 
@@ -6,5 +6,6 @@ HERE = Path(__file__).parent
 DENOISER = HERE / "denoiser.lrnn"  # in fixed point, W8A16
 DENOISER_FLOAT = HERE / "denoiser-float.lrnn"  # what it was made of
 DENOISER_CARD = HERE / "denoiser.md"
+LANGUAGE = HERE / "language.lrnn"  # of bytes of English
 DEMO_CLIP = HERE / "demo-noisy.flac"
 DEMO_CLEAN = HERE / "demo-clean.flac"
