@@ -13,10 +13,10 @@ namespace {
 
 struct Argument {
     std::int64_t number = 0;
-    std::vector<char> bytes;  // of an array
+    std::vector<char> bytes;  // of an array; one that is absent is a number
     template <typename T>
     const T* array() const {
-        return reinterpret_cast<const T*>(bytes.data());
+        return bytes.empty() ? nullptr : reinterpret_cast<const T*>(bytes.data());
     }
 };
 
@@ -73,6 +73,11 @@ std::int32_t add(lrnn_engine* e, const Call& c) {
     if (op == "diagonal")
         return lrnn_engine_fixed_diagonal(e, x, c.number(1), c.ints(2), c.ints(3), c.number(4), c.number(5),
                                           c.number(6), c.finish());
+    if (op == "gated")
+        return lrnn_engine_fixed_gated(e, x, c.number(1), c.number(2), c.ints(3), c.ints(4), c.number(5), c.number(6),
+                                       c.number(7), c.number(8), c.finish());
+    if (op == "embedding")
+        return lrnn_engine_fixed_embedding(e, x, c.number(1), c.number(2), c.words(3), c.ints(4), c.finish());
     if (op == "relu") return lrnn_engine_fixed_relu(e, x);
     if (op == "pair_relu") return lrnn_engine_fixed_pair_relu(e, x);
     if (op == "table") return lrnn_engine_fixed_table(e, x, c.number(1), c.ints(2), c.number(3));

@@ -89,8 +89,8 @@ def _write(program: Program, x: np.ndarray, path: Path) -> None:
     for name, arguments in calls:
         parts += [_bytes(name), _number(len(arguments))]
         for value in arguments:
-            is_number = isinstance(value, int)
-            parts += [_number(not is_number), _number(value) if is_number else _bytes(bytes(value))]
+            is_number = value is None or isinstance(value, int)  # None is an array that is absent
+            parts += [_number(not is_number), _number(value or 0) if is_number else _bytes(bytes(value))]
     path.write_bytes(b"".join([*parts, _bytes(np.ascontiguousarray(x, np.float32).tobytes())]))
 
 

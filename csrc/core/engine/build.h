@@ -20,6 +20,7 @@ struct lrnn_engine {
     lrnn::Plan plan;
     bool finished = false;
     bool has_integers = false;  // some node is in fixed point
+    std::int32_t tokens = 0;  // how many it knows, where its input frames are tokens' numbers
     std::int32_t output = lrnn::kNone;
     std::int32_t status = LRNN_OK;  // the first error
     std::string error;
@@ -115,6 +116,7 @@ inline Node binary(const lrnn_engine* engine, Kind kind, std::int32_t x0, std::i
 }
 
 inline std::int32_t append(lrnn_engine* engine, Node node) {
+    if (node.tokens > 0) engine->tokens = engine->tokens > 0 ? std::min(engine->tokens, node.tokens) : node.tokens;
     engine->graph.push_back(std::move(node));
     return static_cast<std::int32_t>(engine->graph.size() - 1);
 }

@@ -1,5 +1,6 @@
 #include "core/engine/fixed_node.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace lrnn {
@@ -53,8 +54,14 @@ void WideRows::multiply(const std::int32_t* x, std::int64_t* y) const noexcept {
     }
 }
 
+TokenRows::TokenRows(const std::int16_t* weight, std::int64_t size) {
+    const bool fits = std::all_of(weight, weight + size, [](std::int16_t w) { return w == static_cast<std::int8_t>(w); });
+    if (fits) bytes_.assign(weight, weight + size);
+    else words_.assign(weight, weight + size);
+}
+
 std::size_t FixedNode::bytes() const noexcept {
-    std::size_t total = (matrix ? matrix->bytes() : 0) + (rows ? rows->bytes() : 0);
+    std::size_t total = (matrix ? matrix->bytes() : 0) + (rows ? rows->bytes() : 0) + (tokens ? tokens->bytes() : 0);
     for (const auto& array : arrays32) total += sizeof(std::int32_t) * array.size();
     for (const auto& array : arrays64) total += sizeof(std::int64_t) * array.size();
     return total;
@@ -76,6 +83,19 @@ void fixed_linear(const Operation& op, float* base, std::int32_t) noexcept {
         node.matrix->multiply(form, scratch);
     }
     node.loops->finish[node.finish](scratch, node, op.n, integers(base, op.out));
+}
+
+// Whether x is a token's number, the stream has seen before it runs.
+void fixed_embedding(const Operation& op, float* base, std::int32_t) noexcept {
+    const FixedNode& node = node_of(op);
+    const std::int64_t token = static_cast<std::int64_t>(base[op.in]);
+    std::int32_t* y = integers(base, op.out);
+    const Shifts<std::int64_t>& s = node.shifts64;
+    for (std::int32_t i = 0; i < op.n; ++i) {
+        const std::int64_t weight = node.tokens->at(token * op.n + i);
+        y[i] = static_cast<std::int32_t>(
+            within(shifted(weight, s.left[token], s.right[token], s.half[token], s.even[token]), node.most));
+    }
 }
 
 void fixed_table(const Operation& op, float* base, std::int32_t) noexcept {

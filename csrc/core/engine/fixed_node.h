@@ -28,6 +28,18 @@ private:
     AlignedVector<std::int16_t> weights_;
 };
 
+// The rows of a table of tokens, in 8 bits where they fit.
+class TokenRows {
+public:
+    TokenRows(const std::int16_t* weight, std::int64_t size);
+    std::int32_t at(std::int64_t i) const noexcept { return words_.empty() ? bytes_[i] : words_[i]; }
+    std::size_t bytes() const noexcept { return bytes_.size() + sizeof(std::int16_t) * words_.size(); }
+
+private:
+    AlignedVector<std::int8_t> bytes_;
+    AlignedVector<std::int16_t> words_;
+};
+
 // Its arrays are what the FixedView points to: it is made once and stands still.
 struct FixedNode : FixedView {
     FixedLoops::Run run = nullptr;
@@ -42,6 +54,8 @@ struct FixedNode : FixedView {
     int finish = 0;            // which of FixedLoops::finish
     std::int32_t scratch = 0;  // numbers of four bytes that it needs while it runs
 
+    std::unique_ptr<TokenRows> tokens;  // of an embedding
+
     // Of a norm:
     std::int64_t eps = 0;
     bool centred = false;
@@ -52,6 +66,7 @@ struct FixedNode : FixedView {
 // Loops that no ISA has its own form of.
 void fixed_linear(const Operation& op, float* base, std::int32_t) noexcept;
 void fixed_norm(const Operation& op, float* base, std::int32_t) noexcept;
+void fixed_embedding(const Operation& op, float* base, std::int32_t) noexcept;
 void fixed_mean_pool(const Operation& op, float* base, std::int32_t) noexcept;
 void fixed_table(const Operation& op, float* base, std::int32_t) noexcept;
 

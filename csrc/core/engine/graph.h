@@ -43,6 +43,7 @@ struct Node {
     AlignedVector<float> a = {}, b = {};    // padded parameters, as the Elementwise loop wants them; empty where there are none
     float scalar = 0.0f;
     Numbers numbers = Numbers::floats;
+    std::int32_t tokens = 0;  // how many it knows, where it reads a frame that is one token's number
     std::unique_ptr<FixedNode> fixed = {};  // of Kind::fixed
 };
 

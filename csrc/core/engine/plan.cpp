@@ -123,7 +123,7 @@ void multiply_add_tile(const Operation& op, float* base, std::int32_t) noexcept 
 void emit_fixed(const Node& node, Operation op, Buffers& values, Plan& plan) {
     op.run = node.fixed->run;
     op.fixed = node.fixed.get();
-    if (node.state.size() > 1) op.other = static_cast<std::uint32_t>(padded(node.state[0]));  // from its first part to the second
+    if (node.state.size() > 1 && node.other == kNone) op.other = static_cast<std::uint32_t>(padded(node.state[0]));  // from its first part to the second
     const std::int32_t scratch = node.fixed->scratch;
     if (scratch > 0) op.other = values.take(scratch);
     plan.operations.push_back(op);
@@ -197,7 +197,7 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
         const bool product = step.matrix != kNone;
         // A loop may write where it reads for the last time; a product must not write over its own x.
         auto reusable = [&](std::int32_t value) {
-            return value != kNone && last_use[value] == s && padded(graph[value].width) == padded(node.width);
+            return value != kNone && last_use[value] == s && graph[value].width == node.width;
         };
         std::int32_t reused = kNone;
         if (reusable(step.other) && !(product && step.other == step.in))
