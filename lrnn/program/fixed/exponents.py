@@ -2,7 +2,8 @@
 
 A *message* is a value that a matrix, a table, a product, a norm or a mean reads: it has the scheme's
 `activation_bits`. Any other value (what a recurrence or a sum reads, and what leaves the program) lives where
-the sum that makes it lives, and keeps WIDE bits.
+the sum that makes it lives, and keeps WIDE bits. A *gate* of a recurrence, as its sigmoid makes it and as a
+bound leaves it, has `gate_bits`: a memory of many frames is a small number.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ OUTPUT_HEADROOM = 3
 
 TABLE_BITS = 16
 """Most bits of what a table or a norm reads, and a table makes."""
+MOST_GATE_EXPONENT = 30
+"""What a gate's product drops has to fit 32 bits."""
 
 _RELUS = (op.Relu, op.PairRelu)
-_TABLES = (op.Sigmoid, op.Gelu)
+_TABLES = (op.Sigmoid, op.Silu, op.Gelu)
 _ANY_WIDTH = (op.Add, op.Diagonal)
 
 
@@ -48,18 +51,38 @@ class Exponents:
             for name in node.inputs:
                 self.readers[name].append(node)
         # One object asks for the same values again and again.
-        self.is_message, self.exponent = cache(self._is_message), cache(self._exponent)
+        self.is_message, self.is_gate = cache(self._is_message), cache(self._is_gate)
+        self.exponent = cache(self._exponent)
 
     def bits(self, name: str) -> int:
         """Width of a value."""
+        if self.is_gate(name):
+            return self.gate_bits
         bits = self.scheme.activation_bits if self.is_message(name) else WIDE
         if isinstance(self.nodes.get(name), _TABLES):
             return min(bits, self.scheme.activation_bits, TABLE_BITS)
         return bits
 
+    @property
+    def gate_bits(self) -> int:
+        """Width of a gate, and of what a bound multiplies it by: it is what `a_bits` are in an S5."""
+        return min(self.scheme.a_bits, TABLE_BITS)
+
     def _is_message(self, name: str) -> bool:
+        return any(self._asks_for_message(name, reader) for reader in self.readers[name])
+
+    def _asks_for_message(self, name: str, reader: op.Node) -> bool:
+        if isinstance(reader, _RELUS):
+            return self.is_message(reader.name)
+        if isinstance(reader, op.Gated):
+            return name == reader.inputs[0]
+        return not isinstance(reader, _ANY_WIDTH)
+
+    def _is_gate(self, name: str) -> bool:
+        """Whether a gated recurrence reads it as its gate, at once or behind a diagonal map."""
         return any(
-            self.is_message(reader.name) if isinstance(reader, _RELUS) else not isinstance(reader, _ANY_WIDTH)
+            (isinstance(reader, op.Gated) and name == reader.inputs[0])
+            or (isinstance(reader, op.Affine) and self.is_gate(reader.name))
             for reader in self.readers[name]
         )
 
@@ -74,14 +97,20 @@ class Exponents:
 
     def _wanted(self, name: str, reader: op.Node) -> int:
         """How fine a reader of any width would have a value."""
-        if isinstance(reader, op.Diagonal):
+        if isinstance(reader, (op.Diagonal, op.Gated)):
             return self.state_exponent(reader)
         if isinstance(reader, _RELUS):
             return self.exponent(reader.name)
         return self.exponent(reader.name) + GUARD
 
-    def state_exponent(self, node: op.Diagonal) -> int:
-        """Of what a recurrence carries, which has the range of the value that it makes."""
+    def state_exponent(self, node: op.Diagonal | op.Gated) -> int:
+        """Of what a recurrence carries: the range of the value that it makes or, where it is a mean of what
+        it reads, all of that; a part of a complex mean may be sqrt(2) times as large.
+        """
+        if isinstance(node, op.Gated):
+            x = node.inputs[1]
+            more = self.scheme.state_bits - self.bits(x)
+            return _capped(self._fitting(x, self.bits(x)) + more - (node.rotation is not None))
         largest = self._whole(node.name)
         return _capped(exponent_for_range(largest, self.scheme.state_bits) - STATE_HEADROOM)
 
@@ -89,6 +118,8 @@ class Exponents:
         """The finest exponent at which all of a value that matters to its readers fits."""
         if isinstance(self.nodes.get(name), op.Sigmoid):
             return bits - 1  # 1 itself saturates, by the last bit
+        if self.is_gate(name):
+            return min(exponent_for_range(self._whole(name), bits), MOST_GATE_EXPONENT)
         readers = self.readers[name]
         if readers and name != self.output:
             if all(isinstance(r, _RELUS) for r in readers):  # what they do not pass on may saturate
