@@ -63,6 +63,9 @@ def calibrate(
                 seen[name].see(value)
     if clips == 0:
         raise ValueError("batches is empty: there is nothing to calibrate on")
+    for node in program.nodes:
+        if isinstance(node, op.Embedding):  # also the rows of tokens that the data lack
+            seen[node.name].see(torch.from_numpy(node.weight))
     kept = {} if known is None else {k: v for k, v in known.values.items() if k in seen}
     clipped = messages(program) - recurrences(program)
     found = {
