@@ -26,11 +26,15 @@ _FUNCTIONS: dict[str, tuple] = {
     "linear": (c_int32, c_int32, c_void_p, c_void_p),
     "affine": (c_int32, c_void_p, c_void_p),
     "diagonal": (c_int32, c_void_p),
+    "gated": (c_int32, c_void_p),
+    "embedding": (c_int32, c_int32, c_void_p),
     "relu": (),
     "pair_relu": (),
     "sigmoid": (),
+    "silu": (),
     "gelu": (),
     "layer_norm": (c_int32, c_void_p, c_void_p, c_float),
+    "rms_norm": (c_int32, c_void_p, c_float),
     "add": (),
     "product": (),
     "round": (c_int32,),
@@ -52,7 +56,7 @@ _FUNCTIONS: dict[str, tuple] = {
     "fixed_product": (c_int32, _Finish),
     "fixed_mean_pool": (),
 }
-_TWO_INPUTS = {"add", "product", "fixed_add", "fixed_product", "fixed_gated"}
+_TWO_INPUTS = {"gated", "add", "product", "fixed_add", "fixed_product", "fixed_gated"}
 
 SIGNATURES = {
     f"lrnn_engine_{name}": (c_int32, c_void_p, *(c_int32,) * (1 + (name in _TWO_INPUTS)), *types)
@@ -63,11 +67,15 @@ _FLOATS: dict[type[op.Node], Callable[[op.Node], tuple]] = {
     op.Linear: lambda n: (*n.weight.shape, n.weight, n.bias),
     op.Affine: lambda n: (len(n.scale), n.scale, n.shift),
     op.Diagonal: lambda n: (len(n.a), n.a),
+    op.Gated: lambda n: (n.size, n.rotation),
+    op.Embedding: lambda n: (*n.weight.shape, n.weight),
     op.Relu: lambda n: (),
     op.PairRelu: lambda n: (),
     op.Sigmoid: lambda n: (),
+    op.Silu: lambda n: (),
     op.Gelu: lambda n: (),
     op.LayerNorm: lambda n: (len(n.scale), n.scale, n.shift, n.eps),
+    op.RmsNorm: lambda n: (len(n.scale), n.scale, n.eps),
     op.Add: lambda n: (),
     op.Product: lambda n: (),
     op.Round: lambda n: (n.exponent,),

@@ -49,17 +49,26 @@ LRNN_API int32_t lrnn_engine_linear(lrnn_engine* engine, int32_t x, int32_t rows
 LRNN_API int32_t lrnn_engine_affine(lrnn_engine* engine, int32_t x, int32_t n, const float* scale, const float* shift);
 // h = a h + x, complex, h carried over: a (pairs, 2)
 LRNN_API int32_t lrnn_engine_diagonal(lrnn_engine* engine, int32_t x, int32_t pairs, const float* a);
+// h = u + g (x - u), u the last h: g (size), x (size). With rotation (size, 2) = (cos, sin), x and h are complex (2 size)
+// and u is rotation h.
+LRNN_API int32_t lrnn_engine_gated(lrnn_engine* engine, int32_t g, int32_t x, int32_t size, const float* rotation);
+// Row number x of weight (tokens, n): x is value 0, the input, of one number.
+LRNN_API int32_t lrnn_engine_embedding(lrnn_engine* engine, int32_t x, int32_t tokens, int32_t n, const float* weight);
 // max(x, 0)
 LRNN_API int32_t lrnn_engine_relu(lrnn_engine* engine, int32_t x);
 // A pair stays where re > 0, or re = 0 and im > 0; else it becomes zeros.
 LRNN_API int32_t lrnn_engine_pair_relu(lrnn_engine* engine, int32_t x);
 // 1 / (1 + exp(-x))
 LRNN_API int32_t lrnn_engine_sigmoid(lrnn_engine* engine, int32_t x);
+// x / (1 + exp(-x))
+LRNN_API int32_t lrnn_engine_silu(lrnn_engine* engine, int32_t x);
 // GELU in its tanh form
 LRNN_API int32_t lrnn_engine_gelu(lrnn_engine* engine, int32_t x);
 // (x - mean) / sqrt(var + eps) * scale (n) + shift (n), biased variance
 LRNN_API int32_t lrnn_engine_layer_norm(lrnn_engine* engine, int32_t x, int32_t n, const float* scale,
                                         const float* shift, float eps);
+// x / sqrt(mean(x^2) + eps) * scale (n)
+LRNN_API int32_t lrnn_engine_rms_norm(lrnn_engine* engine, int32_t x, int32_t n, const float* scale, float eps);
 // x0 + x1
 LRNN_API int32_t lrnn_engine_add(lrnn_engine* engine, int32_t x0, int32_t x1);
 // x0 * x1, element by element

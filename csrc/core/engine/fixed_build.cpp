@@ -104,15 +104,10 @@ std::int32_t lrnn_engine_fixed_affine(lrnn_engine* engine, std::int32_t x, std::
 std::int32_t lrnn_engine_fixed_embedding(lrnn_engine* engine, std::int32_t x, std::int32_t tokens, std::int32_t n,
                                          const std::int16_t* weight, const std::int32_t* shift, lrnn_finish finish) {
     return guarded(engine, [&] {
-        Node node = unary(engine, Kind::fixed, x);
-        if (x != 0 || node.width != 1) refuse("x is no frame of one number, expected the input of an engine for tokens");
-        check_between("tokens", tokens, 1, 1 << 24);
-        check_width("n", n);
+        Node node = of_token(engine, Kind::fixed, x, tokens, n);
         const std::int64_t size = static_cast<std::int64_t>(tokens) * n;
         check_present("weight", weight, size);
-        node.width = n;
         node.numbers = Numbers::integers;
-        node.tokens = tokens;
         Build build(engine, std::move(node));
         build.finish(finish);
         build.expect_shifts(shift, tokens);
