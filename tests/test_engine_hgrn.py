@@ -1,4 +1,4 @@
-"""The native engine on the nodes of an HGRN and on whole stacks, with every instruction set, against numpy."""
+"""The native engine on the nodes of an HGRN and on whole stacks, on every instruction set, against numpy."""
 
 from __future__ import annotations
 
