@@ -37,7 +37,14 @@ def gated(size: int = 1, phases: np.ndarray | None = None, **changes) -> fixed.G
         rotation = np.stack((np.cos(phases), np.sin(phases)), 1).astype(np.float32)
         integers = rotation_integers(Gated("y", ("g", "x"), size, rotation), 16)
         turned = dict(zip(("decay", "decay_exponent"), integers, strict=True))
-    values = {"gate_exponent": 15, "state_exponent": 8, "state_bits": 24, "exponent": 8, "bits": 24, **changes}
+    values = {
+        "gate_exponent": 15,
+        "state_exponent": 8,
+        "state_bits": 24,
+        "exponent": 8,
+        "bits": 24,
+        **changes,
+    }
     return fixed.Gated("y", ("g", "x"), size=size, **turned, **values)
 
 

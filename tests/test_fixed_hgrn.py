@@ -24,7 +24,9 @@ KINDS = {
 CASES = list(product(KINDS, ["none", "gates", "all"]))
 
 
-def stack(kind: str = "real", relu: str = "none", seed: int = 0, density: float = 1.0, layers: int = 2, **sizes):
+def stack(
+    kind: str = "real", relu: str = "none", seed: int = 0, density: float = 1.0, layers: int = 2, **sizes
+):
     torch.manual_seed(seed)
     sizes = {"d_model": 12, "d_state": 9, "d_hidden": 15, **sizes}
     made = HGRNStack(HGRNBlockConfig(relu=relu, hgrn=KINDS[kind], **sizes), layers).eval()

@@ -144,7 +144,9 @@ def _decay_integers(lambda_bar: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"|lambda_bar| of state {p} is {lambda_bar[p].abs():.7g}, expected less than 1")
     integers, exponents = _of_one_minus(lambda_bar, bits, 0)
     if (integers.abs() > largest_integer(bits)).any():
-        raise ValueError(f"{bits} bits do not hold 1 - lambda_bar, whose parts reach {_parts(lambda_bar):.7g}")
+        raise ValueError(
+            f"{bits} bits do not hold 1 - lambda_bar, whose parts reach {_parts(lambda_bar):.7g}"
+        )
     return _drawn_in(integers, exponents, -1), exponents
 
 

@@ -68,7 +68,9 @@ def _gated(to: Lowering, node: op.Gated) -> None:
     names, (g, _) = to.read(node)
     turned = {}
     if node.rotation is not None:
-        turned = dict(zip(("decay", "decay_exponent"), rotation_integers(node, to.scheme.a_bits), strict=True))
+        turned = dict(
+            zip(("decay", "decay_exponent"), rotation_integers(node, to.scheme.a_bits), strict=True)
+        )
     state = {"state_exponent": to.exponents.state_exponent(node), "state_bits": to.scheme.state_bits}
     sizes = {"size": node.size, "gate_exponent": g.exponent}
     to.add(node.name, fixed.Gated(node.name, names, **turned, **sizes, **state, **to.made(node)))

@@ -84,7 +84,9 @@ def _affine(node: fixed.Affine, formats: Formats, numbers: torch.dtype, w: Buffe
     return _finish(node, sums, node.shift(formats[0]))
 
 
-def _embedding(node: fixed.Embedding, formats: list[None], numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
+def _embedding(
+    node: fixed.Embedding, formats: list[None], numbers: torch.dtype, w: Buffers, x: Tensor
+) -> Tensor:
     token = x[..., 0].long()  # (B, T)
     shift = torch.from_numpy(node.shift()).to(x.device)[token][..., None]
     most = largest_integer(node.bits)
