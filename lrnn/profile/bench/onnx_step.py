@@ -234,8 +234,9 @@ def _quantised(model) -> bytes:
     from onnxruntime.quantization import QuantType, quantize_dynamic, shape_inference
 
     with tempfile.TemporaryDirectory() as folder:
-        prepared, out = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
-        shape_inference.quant_pre_process(model, prepared, skip_symbolic_shape=True)
+        whole, prepared, out = (Path(folder, f"{name}.onnx") for name in ("whole", "prepared", "int8"))
+        whole.write_bytes(model.SerializeToString())  # given a model, it moves even axes to external data
+        shape_inference.quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         quantize_dynamic(prepared, out, weight_type=QuantType.QInt8)
         return out.read_bytes()
 
