@@ -10,17 +10,20 @@ if TYPE_CHECKING:
     from lrnn.train.checkpoint_io import WholeCheckpointIO
     from lrnn.train.datamodule import DenoiseData
     from lrnn.train.denoise import DenoiseModule
+    from lrnn.train.language import LanguageModule
     from lrnn.train.optim import parameter_groups, warmup_cosine
     from lrnn.train.plot import PlotSparsity
     from lrnn.train.prune import Prune
     from lrnn.train.quant import QuantizationAware
     from lrnn.train.resume import Resumable, ResumePoints
+    from lrnn.train.text import TextData
 
 _MODULES = {
     "AverageWeights": "average",
     "DenoiseData": "datamodule",
     "DenoiseModule": "denoise",
     "ExportProgram": "callbacks",
+    "LanguageModule": "language",
     "PlotSparsity": "plot",
     "Prune": "prune",
     "QuantizationAware": "quant",
@@ -28,6 +31,7 @@ _MODULES = {
     "ReportProgress": "callbacks",
     "ResumePoints": "resume",
     "Resumable": "resume",
+    "TextData": "text",
     "WholeCheckpointIO": "checkpoint_io",
     "load_checkpoint": "checkpoint",
     "parameter_groups": "optim",
@@ -39,6 +43,7 @@ __all__ = [
     "DenoiseData",
     "DenoiseModule",
     "ExportProgram",
+    "LanguageModule",
     "PlotSparsity",
     "Prune",
     "QuantizationAware",
@@ -46,6 +51,7 @@ __all__ = [
     "ReportProgress",
     "Resumable",
     "ResumePoints",
+    "TextData",
     "WholeCheckpointIO",
     "load_checkpoint",
     "parameter_groups",

@@ -13,7 +13,7 @@ from lrnn.prune import attach_masks
 from lrnn.quant import Scheme, convert, prepare
 
 KEY = "lrnn"
-"""Entry of a Lightning checkpoint: the model's `kind` (class) and `config` (to_dict), `meta` (plain values)."""
+"""Entry of a Lightning checkpoint: the model's `kind` (its class), `config` (its to_dict) and `meta`."""
 
 QUANTIZATION = "quantization"
 """Entry of a checkpoint and of the `meta` of what is made from it: the scheme, and ranges by value."""
