@@ -10,6 +10,8 @@ from pathlib import Path
 from lrnn.cli.console import progress
 from lrnn.cli.frames import read_frames
 
+_ROW = 1024  # tokens of text
+
 
 def add(commands) -> None:
     """Declare the command."""
@@ -39,11 +41,11 @@ def add_options(parser) -> None:
         "--calibrate",
         metavar="DATA",
         default=os.environ.get("LRNN_DATA"),
-        help="for a denoiser a folder with sources/train/{clean,noise} to mix, for another program .npy "
-        "frames (T, width) or (B, T, width); default: $LRNN_DATA",
+        help="for a denoiser a folder with sources/train/{clean,noise} to mix, for a language model one with "
+        "training text, for another program .npy frames (T, width) or (B, T, width); default: $LRNN_DATA",
     )
     parser.add_argument(
-        "--clips", metavar="N", type=int, default=64, help="training clips to calibrate a denoiser on"
+        "--clips", metavar="N", type=int, default=64, help="training clips, or rows of text, to calibrate on"
     )
     parser.add_argument(
         "--observer",
@@ -116,13 +118,14 @@ def _batches(program, args) -> Iterator:
     """Calibration frames, with a progress bar in a terminal."""
     if args.calibrate is None:
         raise ValueError("no calibration data: expected --calibrate DATA or LRNN_DATA in the environment")
-    if "frontend" not in program.meta:
+    source = next((source for name, source in _SOURCES.items() if name in program.meta), None)
+    if source is None:
         if Path(args.calibrate).suffix != ".npy":
             raise ValueError(f"{args.calibrate}: the program is no denoiser, expected an .npy file of frames")
         return iter([read_frames(args.calibrate, program.input_width, clips=True)])
     if args.clips < 1:
         raise ValueError(f"--clips is {args.clips}, expected at least 1")
-    return progress(_features(program, args), args.clips, "calibrate")
+    return progress(source(program, args), args.clips, "calibrate")
 
 
 def _features(program, args) -> Iterator:
@@ -135,6 +138,23 @@ def _features(program, args) -> Iterator:
     stft = Stft.from_meta(program.meta["frontend"])
     for noisy, _ in data.calibration_batches(args.clips):
         yield stft.read(stft.analyse(noisy))
+
+
+def _text(program, args) -> Iterator:
+    """A row of training text at a time, cut elsewhere than in a training run with the seed 0."""
+    from lrnn.data.rows import Rows
+    from lrnn.data.text import find_text
+    from lrnn.data.text_program import tokenizer_of
+    from lrnn.data.tokens import read_tokens
+
+    tokens = read_tokens(find_text(args.calibrate, "train"), tokenizer_of(program))
+    rows = Rows(tokens, min(_ROW, len(tokens) // 2), seed=0, stream=1, count=args.clips)
+    for n in range(args.clips):
+        yield rows[n].tokens[None, :, None].float()
+
+
+_SOURCES = {"frontend": _features, "text": _text}
+"""Where calibration data comes from, by the entry of a program's meta that says what it reads."""
 
 
 def _words(report: dict) -> str:

@@ -55,8 +55,8 @@ def parameter_groups(
     - "ssm": every parameter of an `lrnn.S5` (B, C, D, Lambda_re, Lambda_im, log_step) at `ssm_lr`, never
       decayed.
     - "decayed": at `lr` with `weight_decay`: with decay="matrices" what has two axes or more, but not the
-      lower bounds of an `lrnn.HGRNStack`; with "all", as in the paper's code, every other parameter, biases and
-      norms included.
+      lower bounds of an `lrnn.HGRNStack`; with "all", as in the paper's code, every other parameter, biases
+      and norms included.
     - "plain": the rest at `lr`.
 
     Masks that are attached as parametrizations change nothing: a dense weight belongs to the group of its
