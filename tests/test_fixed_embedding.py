@@ -1,4 +1,4 @@
-"""Rows of tokens in integers: exact on every engine; a number that is no token's is refused before anything runs."""
+"""Rows of tokens in integers: exact on every engine; what is no token is refused before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gated recurrence in integers: as its equations say in Python's numbers, and against float64 for ever."""
+"""The gated recurrence in integers: its equations in Python's numbers, and against float64 for ever."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def gated(size: int = 1, phases: np.ndarray | None = None, **changes) -> fixed.G
 
 
 def program(node: fixed.Gated, x_exponent: int = 0, bits: int = 16) -> Program:
-    """Frames are g (N,) and x (N,) or (2 N,), whole numbers, side by side: matrices of ones tell them apart."""
+    """Frames are g (N,) and x (N,) or (2 N,), whole numbers side by side: matrices tell them apart."""
     n, width = node.size, node.size * node.parts
     ends = [fixed.Quantize("in", ("frame",), exponent=0, bits=bits)]
     for name, start, rows, exponent in (("g", 0, n, node.gate_exponent), ("x", n, width, x_exponent)):
@@ -76,7 +76,7 @@ def exact(node: fixed.Gated, x_shift: int, frames: list[list[int]]) -> list[list
                 u[k] -= drop
         for k in range(n * parts):
             gate = min(max(g[k // parts], 0), 1 << e)
-            there = int(round(Fraction(x[k]) / Fraction(2) ** x_shift))  # halves to even
+            there = round(Fraction(x[k]) / Fraction(2) ** x_shift)  # halves to even
             drop, rest[k] = divmod(gate * (u[k] - there) + rest[k], 1 << e)
             h[k] = min(max(u[k] - drop, -most), most)
         out.append(list(h))

@@ -1,4 +1,4 @@
-"""HGRN programs in fixed point: the same integers on every executor, near those in float, gates that keep 16 bits."""
+"""HGRN programs in fixed point: the same integers on every executor, near the floats; 16 bits for gates."""
 
 from __future__ import annotations
 

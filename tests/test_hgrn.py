@@ -455,16 +455,6 @@ class TestCompression:
         pruner.finalize()
         assert all(torch.equal(deep.get_parameter(name) == 0, zero) for name, zero in masked.items())
 
-    def test_quantisation_refuses_a_stack_by_name(self):
-        with pytest.raises(
-            ValueError, match="lower_bounds belongs to a HGRNStack, which has no quantised form"
-        ):
-            prepare(stack(dtype=torch.float32))
-        deep = stack(dtype=torch.float32)
-        prepare(deep, exclude=("lower_bounds",))
-        calibrate_model(deep, [torch.randn(2, 9, 6)])
-        assert deep(torch.randn(2, 9, 6))[0].isfinite().all()
-
     def test_quantisation_rounds_the_matrices_of_a_layer_and_leaves_its_recurrence(self):
         hgrn, x = layer(0, HGRNOptions("complex"), dtype=torch.float32), torch.randn(2, 9, 6)
         plain, _ = hgrn(x)

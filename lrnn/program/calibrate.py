@@ -30,7 +30,7 @@ def calibrate(
 
     An observer that clips does so only to `messages`, which are rounded to few bits; what recurrences, sums
     and the output hold is wider, and a recurrence that saturates does harm for as long as it remembers. Those
-    have the largest magnitude seen, a recurrence's before any ReLU.
+    have the largest magnitude seen, a recurrence's before any ReLU, and so have gates.
 
     Args:
         program: in float, as `lrnn.compile` makes it.
@@ -67,7 +67,7 @@ def calibrate(
         if isinstance(node, op.Embedding):  # also the rows of tokens that the data lack
             seen[node.name].see(torch.from_numpy(node.weight))
     kept = {} if known is None else {k: v for k, v in known.values.items() if k in seen}
-    clipped = messages(program) - recurrences(program)
+    clipped = messages(program) - recurrences(program) - gates(program)
     found = {
         name: kept.get(name) or histogram.range(observer if name in clipped else "minmax", bits, percentile)
         for name, histogram in seen.items()
@@ -94,6 +94,15 @@ def messages(program: Program) -> set[str]:
 def recurrences(program: Program) -> set[str]:
     """Values that are carried from frame to frame."""
     return {node.name for node in program.nodes if isinstance(node, (op.Diagonal, op.Gated))}
+
+
+def gates(program: Program) -> set[str]:
+    """Values that a gated recurrence reads as its gate, at once or behind a diagonal map."""
+    found: set[str] = set()
+    for node in reversed(program.nodes):
+        if isinstance(node, op.Gated) or (isinstance(node, op.Affine) and node.name in found):
+            found.add(node.inputs[0])
+    return found
 
 
 def _frames(batch: np.ndarray | Tensor, number: int, width: int) -> Tensor:

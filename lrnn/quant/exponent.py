@@ -16,6 +16,9 @@ MOST_EXPONENT = 126
 SATURATED_SIGMOID = 16.0
 """Beyond it a sigmoid is 0 or 1 to 23 bits."""
 
+MOST_GATE_EXPONENT = 30
+"""What a gate's product drops has to fit 32 bits."""
+
 _MOST_DECAY_EXPONENT = 30  # squares of such integers fit 62 bits
 
 

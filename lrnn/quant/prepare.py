@@ -16,14 +16,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lrnn.nn import HGRN
 from lrnn.prune.mask import unshare_class
-from lrnn.quant.fake import Columns, Deviations, Grid, QuantizedEigenvalue, QuantizedInput, QuantizedWeight
+from lrnn.quant.fake import (
+    Columns,
+    Deviations,
+    Grid,
+    QuantizedEigenvalue,
+    QuantizedInput,
+    QuantizedRotation,
+    QuantizedWeight,
+)
+from lrnn.quant.found import Target
 from lrnn.quant.observer import Histogram, check_observer
 from lrnn.quant.ranges import Observer, Ranges
 from lrnn.quant.scheme import Scheme, get_scheme
-from lrnn.quant.sites import Target, find
+from lrnn.quant.sites import find
 from lrnn.quant.tap import Tap, named_taps, taps
 
+_RECURRENT = ("decay", "bounds", "rotation")  # of what a recurrence multiplies its state by
 _QUANTIZERS = (QuantizedWeight, QuantizedInput, QuantizedEigenvalue)
 
 
@@ -38,8 +49,9 @@ def prepare(model: nn.Module, scheme: str | Scheme = "w8a16", exclude: Sequence[
     floats: fixed point gives them 32 bits.
 
     A recurrence's state is bounded to its range and not rounded, as rounding would make the scan non-linear;
-    what a matrix reads of it is rounded. A scheme of float weights rounds no activation and leaves lambda_bar
-    alone.
+    what a matrix reads of it is rounded. An HGRN's gates are rounded before the scan; its bounds and its
+    rotations are constants at inference and lie on their grids. A scheme of float weights rounds no
+    activation and leaves lambda_bar, bounds and rotations alone.
 
     Args:
         model: changed in place.
@@ -59,7 +71,14 @@ def prepare(model: nn.Module, scheme: str | Scheme = "w8a16", exclude: Sequence[
         if target.norm is not None and target.norm not in norms:
             norms[target.norm] = (Deviations if target.role == "scale" else Columns)(target.norm)
     for target in found.targets:
-        if scheme.float_weights and target.role == "decay":
+        if scheme.float_weights and target.role in _RECURRENT:
+            continue
+        if target.role == "rotation":
+            target.owner.rotation = QuantizedRotation(scheme.a_bits)
+            continue
+        if target.role == "bounds":
+            for block in target.owner.blocks:
+                block.mixer.share = Grid(scheme.gate_bits, "row")
             continue
         unshare_class(target.owner)
         # unsafe: of a B in half precision a float32 comes back, which the layer computes with anyway.
@@ -131,6 +150,9 @@ def calibrate_model(
         tap.watching = Histogram(tap.site_name)
     model.eval()
     try:
+        for owner, tap in taps(model):
+            if isinstance(owner, nn.Embedding):  # also the rows of tokens that the data lack
+                tap.watching.see(owner.weight)
         for x in inputs:
             clips += len(x)
             model(x)
@@ -219,6 +241,9 @@ def _remove(model: nn.Module, write: bool) -> None:
                 parametrize.remove_parametrizations(owner, name, leave_parametrized=False)
     for norm_columns in columns:
         norm_columns.release()
+    for layer in model.modules():
+        if isinstance(layer, HGRN):
+            layer.share, layer.rotation = nn.Identity(), nn.Identity()
     for owner, tap in list(taps(model)):
         tap.detach(owner)
 

@@ -3,7 +3,7 @@
 A *message* is a value that a matrix, a table, a product, a norm or a mean reads: it has the scheme's
 `activation_bits`. Any other value (what a recurrence or a sum reads, and what leaves the program) lives where
 the sum that makes it lives, and keeps WIDE bits. A *gate* of a recurrence, as its sigmoid makes it and as a
-bound leaves it, has `gate_bits`: a memory of many frames is a small number.
+bound leaves it, has the scheme's `gate_bits`: a memory of many frames is a small number.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 from functools import cache
 
 from lrnn.program import nodes as op
+from lrnn.program.calibrate import gates
 from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, exponent_for_range
-from lrnn.quant.exponent import MOST_EXPONENT, SATURATED_SIGMOID
+from lrnn.quant.exponent import MOST_EXPONENT, MOST_GATE_EXPONENT, SATURATED_SIGMOID
 
 WIDE = 24
 """Bits of values that are no messages: float32 holds them exactly, and two sum in 32 bits."""
@@ -26,8 +27,6 @@ OUTPUT_HEADROOM = 3
 
 TABLE_BITS = 16
 """Most bits of what a table or a norm reads, and a table makes."""
-MOST_GATE_EXPONENT = 30
-"""What a gate's product drops has to fit 32 bits."""
 
 _RELUS = (op.Relu, op.PairRelu)
 _TABLES = (op.Sigmoid, op.Silu, op.Gelu)
@@ -45,28 +44,22 @@ class Exponents:
 
     def __init__(self, program: Program, ranges: Ranges, scheme: Scheme):
         self.output, self.ranges, self.scheme = program.output, ranges, scheme
-        self.nodes = {node.name: node for node in program.nodes}
+        self.nodes, self.gates = {node.name: node for node in program.nodes}, gates(program)
         self.readers: dict[str, list[op.Node]] = {program.input: [], **{name: [] for name in self.nodes}}
         for node in program.nodes:
             for name in node.inputs:
                 self.readers[name].append(node)
         # One object asks for the same values again and again.
-        self.is_message, self.is_gate = cache(self._is_message), cache(self._is_gate)
-        self.exponent = cache(self._exponent)
+        self.is_message, self.exponent = cache(self._is_message), cache(self._exponent)
 
     def bits(self, name: str) -> int:
         """Width of a value."""
-        if self.is_gate(name):
-            return self.gate_bits
+        if name in self.gates:
+            return self.scheme.gate_bits
         bits = self.scheme.activation_bits if self.is_message(name) else WIDE
         if isinstance(self.nodes.get(name), _TABLES):
             return min(bits, self.scheme.activation_bits, TABLE_BITS)
         return bits
-
-    @property
-    def gate_bits(self) -> int:
-        """Width of a gate, and of what a bound multiplies it by: it is what `a_bits` are in an S5."""
-        return min(self.scheme.a_bits, TABLE_BITS)
 
     def _is_message(self, name: str) -> bool:
         return any(self._asks_for_message(name, reader) for reader in self.readers[name])
@@ -77,14 +70,6 @@ class Exponents:
         if isinstance(reader, op.Gated):
             return name == reader.inputs[0]
         return not isinstance(reader, _ANY_WIDTH)
-
-    def _is_gate(self, name: str) -> bool:
-        """Whether a gated recurrence reads it as its gate, at once or behind a diagonal map."""
-        return any(
-            (isinstance(reader, op.Gated) and name == reader.inputs[0])
-            or (isinstance(reader, op.Affine) and self.is_gate(reader.name))
-            for reader in self.readers[name]
-        )
 
     def _exponent(self, name: str) -> int:
         """Exponent of a value."""
@@ -118,7 +103,7 @@ class Exponents:
         """The finest exponent at which all of a value that matters to its readers fits."""
         if isinstance(self.nodes.get(name), op.Sigmoid):
             return bits - 1  # 1 itself saturates, by the last bit
-        if self.is_gate(name):
+        if name in self.gates:
             return min(exponent_for_range(self._whole(name), bits), MOST_GATE_EXPONENT)
         readers = self.readers[name]
         if readers and name != self.output:

@@ -12,7 +12,6 @@ from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme
 from lrnn.quant.exponent import MOST_EXPONENT
 
-
 Rule = Callable[["Lowering", op.Node], None]
 
 

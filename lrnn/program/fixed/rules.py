@@ -48,7 +48,7 @@ def _reads_a_state(program: Program, node: op.Linear) -> bool:
 def _affine(to: Lowering, node: op.Affine) -> None:
     names, (x,) = to.read(node)
     made = to.made(node)
-    bits = to.exponents.gate_bits if to.exponents.is_gate(node.name) else to.scheme.d_bits
+    bits = to.scheme.gate_bits if node.name in to.exponents.gates else to.scheme.d_bits
     integers = map_integers(node.scale, node.shift, bits, "row", x.exponent, made["exponent"])
     to.add(node.name, fixed.Affine(node.name, names, **integers.named("scale"), **made))
 
