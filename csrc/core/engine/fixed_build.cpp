@@ -179,7 +179,7 @@ std::int32_t lrnn_engine_fixed_norm(lrnn_engine* engine, std::int32_t x, std::in
         node.x_shift64 = shift_by<std::int64_t>(2, finish.rounding);  // tells how the norm itself rounds
         build.bias(bias, n);
         build.shifts(shift, n);
-        return build.append_to(engine, fixed_norm);
+        return build.append_to(engine, build.loops().norm);
     });
 }
 

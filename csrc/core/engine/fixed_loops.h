@@ -1,7 +1,7 @@
 // The loops behind FixedLoops, in the compiler's generic vectors; see elementwise_loops.h for the rules of such a file.
 #pragma once
 
-#include "core/engine/fixed_recurrences.h"
+#include "core/engine/fixed_norm.h"
 
 namespace lrnn {
 namespace {
@@ -161,6 +161,7 @@ constexpr FixedLoops kFixedLoops = {
     dequantize,
     relu,
     pair_relu,
+    norm,
     table,
     to_words,
     {finish<N, N>, finish<N, W>, finish<W, W>},

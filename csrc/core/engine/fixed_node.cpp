@@ -33,6 +33,15 @@ constexpr InverseRoots kInverseRoots;
 
 }  // namespace
 
+InverseRoot inverse_root(std::int64_t v) noexcept {
+    const int j = (static_cast<int>(std::bit_width(static_cast<std::uint64_t>(v))) - 31) >> 1;
+    const std::int64_t m = (j > 0 ? v >> 2 * j : v << -2 * j) - (std::int64_t{1} << 30);
+    const std::int32_t* entry = kInverseRoots.entry + (m >> 23);
+    const std::int64_t slope = entry[1] - entry[0];
+    const std::int64_t more = (slope * (m & ((1 << 23) - 1)) + (1 << 22)) >> 23;
+    return {static_cast<std::int32_t>(entry[0] + more), j};
+}
+
 WideRows::WideRows(const std::int16_t* weight, std::int32_t rows, std::int32_t cols) {
     starts_.push_back(0);
     for (std::int32_t r = 0; r < rows; ++r, weight += cols) {
@@ -108,34 +117,6 @@ void fixed_table(const Operation& op, float* base, std::int32_t) noexcept {
         const std::int32_t* entry = node.table + (above >> node.step);
         const std::int64_t slope = std::int64_t{entry[1]} - entry[0];
         y[i] = static_cast<std::int32_t>(entry[0] + ((slope * (above & mask) + half) >> node.step));
-    }
-}
-
-void fixed_norm(const Operation& op, float* base, std::int32_t) noexcept {
-    const FixedNode& node = node_of(op);
-    const std::int32_t* x = integers(base, op.in);
-    std::int32_t* y = integers(base, op.out);
-    const std::int64_t n = op.n;
-    std::int64_t total = 0, squares = 0;
-    for (std::int32_t i = 0; i < op.n; ++i) {
-        total += x[i];
-        squares += std::int64_t{x[i]} * x[i];
-    }
-    if (!node.centred) total = 0;
-    const std::int64_t variance = n * squares - total * total + node.eps;
-    const int j = (static_cast<int>(std::bit_width(static_cast<std::uint64_t>(variance))) - 31) >> 1;
-    const std::int64_t m = (j > 0 ? variance >> 2 * j : variance << -2 * j) - (std::int64_t{1} << 30);
-    const std::int32_t* entry = kInverseRoots.entry + (m >> 23);
-    const std::int64_t slope = entry[1] - entry[0];
-    const std::int64_t root = entry[0] + ((slope * (m & ((1 << 23) - 1)) + (1 << 22)) >> 23);
-    const std::int64_t right = 15 + j;
-    const bool to_even = node.x_shift64.even != 0, rounds = node.x_shift64.half != 0 && right > 0;
-    const std::int64_t half = rounds ? (std::int64_t{1} << (right - 1)) - (to_even ? 1 : 0) : 0;
-    for (std::int32_t i = 0; i < op.n; ++i) {
-        const std::int64_t normal = shifted<std::int64_t>((n * x[i] - total) * root, 0, right, half, rounds && to_even);
-        const std::int64_t sum = node.scale[i] * normal + node.bias64[i];
-        const Shifts<std::int64_t>& s = node.shifts64;
-        y[i] = static_cast<std::int32_t>(within(shifted(sum, s.left[i], s.right[i], s.half[i], s.even[i]), node.most));
     }
 }
 

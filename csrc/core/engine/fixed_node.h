@@ -56,16 +56,11 @@ struct FixedNode : FixedView {
 
     std::unique_ptr<TokenRows> tokens;  // of an embedding
 
-    // Of a norm:
-    std::int64_t eps = 0;
-    bool centred = false;
-
     std::size_t bytes() const noexcept;
 };
 
 // Loops that no ISA has its own form of.
 void fixed_linear(const Operation& op, float* base, std::int32_t) noexcept;
-void fixed_norm(const Operation& op, float* base, std::int32_t) noexcept;
 void fixed_embedding(const Operation& op, float* base, std::int32_t) noexcept;
 void fixed_mean_pool(const Operation& op, float* base, std::int32_t) noexcept;
 void fixed_table(const Operation& op, float* base, std::int32_t) noexcept;
