@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fixed_cases import ranges_of
 from test_fixed_engine import frames, network
+from test_fixed_hgrn import tokens
 
 import lrnn
 from lrnn.data import audio
@@ -74,6 +75,9 @@ def _programs():
     ):
         program = lrnn.compile(network(**options))
         yield compile_fixed(program, ranges_of(program, x[:30]), scheme), x
+    for kind, relu in (("real", "none"), ("complex", "gates")):
+        program, x = tokens(kind=kind, relu=relu), np.random.default_rng(0).integers(0, 11, (60, 1))
+        yield compile_fixed(program, ranges_of(program, x), "w8a16"), x.astype(np.float32)
     denoiser = lrnn.Denoiser.load()
     yield denoiser.program, denoiser.features(*audio.read(DEMO_CLIP))[:40]
 

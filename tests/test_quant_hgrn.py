@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -26,19 +27,22 @@ from lrnn.nn import (
 from lrnn.program import calibrate, compile_fixed
 from lrnn.program import nodes as op
 from lrnn.program.calibrate import messages, recurrences
+from lrnn.program.rounded import rounded
 from lrnn.program.torch_executor import TorchExecutor
 from lrnn.prune import Pruner
 from lrnn.quant import (
     calibrate_model,
     calibrated,
     convert,
+    get_scheme,
     is_prepared,
     prepare,
     quantize_rotation,
     quantize_weight,
+    set_ranges,
     strip,
 )
-from lrnn.quant.tap import named_taps
+from lrnn.quant.tap import named_taps, passing
 
 
 def clips(width: int = 12) -> list[torch.Tensor]:
@@ -281,3 +285,33 @@ def test_a_tied_matrix_behind_a_batch_norm_is_refused():
     model = language(S5BlockConfig(d_model=12, d_state=16, blocks=2), tied=True)
     with pytest.raises(ValueError, match="a tied embedding behind a batch norm needs two grids"):
         prepare(model)
+
+
+@pytest.mark.parametrize(("kind", "relu"), CASES)
+def test_a_program_that_rounds_in_float_does_as_the_prepared_stack(kind, relu):
+    """Weights of 16 bits, so that float32 decides few ties; and weights alone, on their grids."""
+    scheme = replace(get_scheme("w16a16"), activation_bits=8)
+    plain = stack(kind, relu)
+    program, x = lrnn.compile(plain), clips()[0]
+    ranges = calibrate(program, clips())
+    expected = TorchExecutor(rounded(program, scheme, ranges))(x)[0]
+    cost = (expected - plain(x)[0]).abs().mean()
+    assert cost > 1e-3
+    prepare(plain, scheme)
+    set_ranges(plain, ranges)
+    assert (plain(x)[0] - expected).abs().mean() < 0.15 * cost
+    weights = stack(kind, relu)
+    expected = TorchExecutor(rounded(program, "w4a8"))(x)[0]
+    prepare(weights, "w4a8")
+    with passing(weights):
+        torch.testing.assert_close(weights(x)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scheme", ["w8a8", "w8a16", "fp8"])
+def test_a_language_program_that_rounds_reads_tokens_as_they_are(scheme):
+    program = lrnn.compile(LANGUAGE["hgrn"]())
+    frames = [x[..., None].float() for x in token_rows(19)]
+    made = rounded(program, scheme, calibrate(program, frames))
+    assert made.reads_tokens
+    expected = TorchExecutor(program)(frames[0])[0].numpy()
+    assert sqnr(TorchExecutor(made)(frames[0])[0].numpy(), expected) > 12
