@@ -13,6 +13,7 @@ from torch import nn
 
 import lrnn
 from lrnn import HGRNBlockConfig, HGRNOptions, HGRNStack
+from lrnn.profile.count import count
 from lrnn.program import Program, nodes
 from lrnn.program.dead import drop_dead
 from lrnn.program.numpy_executor import NumpyExecutor
@@ -158,6 +159,21 @@ def test_a_channel_that_nothing_feeds_goes_from_the_whole_residual_stream():
     np.testing.assert_allclose(
         smaller.stream("numpy").run([[2]]), whole.stream("numpy").run([[2]]), rtol=1e-6
     )
+
+
+def test_counts():
+    """Matrices, products, bounds and states; the rotation of a complex state takes four more."""
+    for kind, parts in (("real", 1), ("complex", 2)):
+        program = lrnn.compile(make_stack(hgrn=HGRNOptions(kind)))
+        costs = {cost.name: cost for cost in count(program, np.ones((3, 6), np.float32))}
+        state, matrices = costs["blocks.1.mixer.state"], 6 * 5 * (1 + 3 * parts) + 3 * 6 * 10
+        assert state.macs == state.macs_weights == (5 if kind == "real" else 2 * 5 + 4 * 5)
+        assert state.parameters == (0 if kind == "real" else 2 * 5)
+        block = sum(cost.macs for name, cost in costs.items() if name.startswith("blocks.1."))
+        assert block == matrices + state.macs + 5 * parts + 10 + 5  # two products, the bound
+    table = Program("x", 1, (nodes.Embedding("e", ("x",), np.ones((9, 4), np.float32)),), "e")
+    (cost,) = count(table, np.zeros((3, 1), np.float32))
+    assert (cost.parameters, cost.macs, cost.activity) == (36, 0, None)
 
 
 def test_only_whole_models_compile():
