@@ -105,15 +105,12 @@ std::int32_t lrnn_engine_fixed_embedding(lrnn_engine* engine, std::int32_t x, st
                                          const std::int16_t* weight, const std::int32_t* shift, lrnn_finish finish) {
     return guarded(engine, [&] {
         Node node = of_token(engine, Kind::fixed, x, tokens, n);
-        const std::int64_t size = static_cast<std::int64_t>(tokens) * n;
-        check_present("weight", weight, size);
+        check_present("weight", weight, static_cast<std::int64_t>(tokens) * n);
         node.numbers = Numbers::integers;
         Build build(engine, std::move(node));
         build.finish(finish);
         build.expect_shifts(shift, tokens);
-        build.widen();
-        build.shifts(shift, tokens);
-        build.fixed().tokens = std::make_unique<TokenRows>(weight, size);
+        build.fixed().tokens = std::make_unique<TokenRows>(weight, tokens, n, shift, finish.rounding);
         return build.append_to(engine, fixed_embedding);
     });
 }

@@ -1,6 +1,5 @@
 #include "core/engine/fixed_node.h"
 
-#include <algorithm>
 #include <bit>
 
 namespace lrnn {
@@ -8,14 +7,6 @@ namespace {
 
 const FixedNode& node_of(const Operation& op) { return static_cast<const FixedNode&>(*op.fixed); }
 std::int32_t* integers(float* base, std::uint32_t offset) { return reinterpret_cast<std::int32_t*>(base + offset); }
-
-template <typename T>
-T shifted(T v, T left, T right, T half, T even) {
-    v <<= left;
-    return (v + half + ((v >> right) & even)) >> right;
-}
-
-std::int64_t within(std::int64_t v, std::int64_t most) { return v > most ? most : v < -most ? -most : v; }
 
 // 2^16 / sqrt(1 + i / 128) to the nearest integer, i = 0 ... 384. By integers, since a compiler's roots are not exact to the
 // last bit everywhere: the m with (2 m - 1)^2 (128 + i) < 2^41 <= (2 m + 1)^2 (128 + i), of which the sides never meet.
@@ -63,12 +54,6 @@ void WideRows::multiply(const std::int32_t* x, std::int64_t* y) const noexcept {
     }
 }
 
-TokenRows::TokenRows(const std::int16_t* weight, std::int64_t size) {
-    const bool fits = std::all_of(weight, weight + size, [](std::int16_t w) { return w == static_cast<std::int8_t>(w); });
-    if (fits) bytes_.assign(weight, weight + size);
-    else words_.assign(weight, weight + size);
-}
-
 std::size_t FixedNode::bytes() const noexcept {
     std::size_t total = (matrix ? matrix->bytes() : 0) + (rows ? rows->bytes() : 0) + (tokens ? tokens->bytes() : 0);
     for (const auto& array : arrays32) total += sizeof(std::int32_t) * array.size();
@@ -97,14 +82,7 @@ void fixed_linear(const Operation& op, float* base, std::int32_t) noexcept {
 // Whether x is a token's number, the stream has seen before it runs.
 void fixed_embedding(const Operation& op, float* base, std::int32_t) noexcept {
     const FixedNode& node = node_of(op);
-    const std::int64_t token = static_cast<std::int64_t>(base[op.in]);
-    std::int32_t* y = integers(base, op.out);
-    const Shifts<std::int64_t>& s = node.shifts64;
-    for (std::int32_t i = 0; i < op.n; ++i) {
-        const std::int64_t weight = node.tokens->at(token * op.n + i);
-        y[i] = static_cast<std::int32_t>(
-            within(shifted(weight, s.left[token], s.right[token], s.half[token], s.even[token]), node.most));
-    }
+    node.tokens->read(static_cast<std::int64_t>(base[op.in]), node.most, integers(base, op.out));
 }
 
 void fixed_table(const Operation& op, float* base, std::int32_t) noexcept {

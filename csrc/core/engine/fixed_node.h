@@ -9,6 +9,7 @@
 #include "core/aligned.h"
 #include "core/engine/fixed.h"
 #include "core/engine/operation.h"
+#include "core/engine/token_rows.h"
 #include "core/matvec/matvec.h"
 
 namespace lrnn {
@@ -26,18 +27,6 @@ public:
 private:
     AlignedVector<std::int32_t> starts_, columns_;
     AlignedVector<std::int16_t> weights_;
-};
-
-// The rows of a table of tokens, in 8 bits where they fit.
-class TokenRows {
-public:
-    TokenRows(const std::int16_t* weight, std::int64_t size);
-    std::int32_t at(std::int64_t i) const noexcept { return words_.empty() ? bytes_[i] : words_[i]; }
-    std::size_t bytes() const noexcept { return bytes_.size() + sizeof(std::int16_t) * words_.size(); }
-
-private:
-    AlignedVector<std::int8_t> bytes_;
-    AlignedVector<std::int16_t> words_;
 };
 
 // Its arrays are what the FixedView points to: it is made once and stands still.
