@@ -17,7 +17,7 @@ from lrnn.program import Program
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.weights import rotation_integers
 from lrnn.program.nodes import Gated
-from lrnn.quant import largest_integer
+from lrnn.quant import largest_integer, quantize_rotation
 
 LIBRARY = Library(core_library()[0])
 PHASES = np.array([0.0, 1e-4, 0.01, 0.7, 1.0, 3.0, np.pi])
@@ -285,3 +285,11 @@ def test_states_are_kept_and_given_back():
         kept["y"][-1] = 1 << 15
         with pytest.raises(ValueError, match=r"state\['y'\]\[41\] is 32768, expected 0 to 32767"):
             other.state = kept
+
+
+def test_a_rotation_without_a_form_is_refused():
+    with pytest.raises(ValueError, match=r"^\|rotation\| of state 1 is 0\.5, expected 1$"):
+        quantize_rotation(np.array([1, 0.5j]), 16)
+    with pytest.raises(ValueError, match=r"^3 bits do not hold 1 - rotation, whose parts reach 2$"):
+        quantize_rotation(np.array([1, -1 + 0j]), 3)
+    assert quantize_rotation(np.array([1, -1 + 0j]), 4)[0].tolist() == [[0, 0], [4, 0]]

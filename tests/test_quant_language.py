@@ -1,4 +1,4 @@
-"""A language model trained quantised: from text to a checkpoint to a program of the integers that were trained."""
+"""A language model trained quantised: from text to a checkpoint to the integers that were trained."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_was_trained_is_what_runs(tmp_path, scheme, capsys):
     before = module.model.stack.blocks[0].glu.up_proj.parametrizations.weight.original.detach()
     assert (before[zeros] != 0).any()  # the optimiser moved what lies below the mask
     ranges = calibrated(module.model)
-    model, meta = load_checkpoint(tmp_path / "last.ckpt")
+    _, meta = load_checkpoint(tmp_path / "last.ckpt")
     assert meta["quantization"]["scheme"]["name"] == scheme
     assert set(meta["quantization"]["ranges"]["values"]) == set(ranges.values)
 

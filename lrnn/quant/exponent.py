@@ -112,13 +112,13 @@ def quantize_rotation(rotation: np.ndarray | Tensor, bits: int) -> tuple[np.ndar
 
     Args:
         rotation: (N,) complex, of magnitude 1 to float32's precision.
-        bits: of each part of 1 - rotation, with the sign, 3 to 24.
+        bits: of each part of 1 - rotation, with the sign, 2 to 24; 4 hold any.
 
     Returns:
         integers (N, 2) int32, and exponents (N,) int32, 1 to 30.
 
     Raises:
-        ValueError: a magnitude is not 1.
+        ValueError: a magnitude is not 1, or 1 - rotation too large for these bits.
     """
     _check_bits(bits)
     integers, exponents = _rotation_integers(torch.as_tensor(rotation).detach().cpu(), bits)
@@ -145,11 +145,7 @@ def _decay_integers(lambda_bar: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     if not (lambda_bar.abs() < 1).all():  # nor NaN
         p = int(torch.where(lambda_bar.abs() < 1, 0.0, 1.0).argmax())
         raise ValueError(f"|lambda_bar| of state {p} is {lambda_bar[p].abs():.7g}, expected less than 1")
-    integers, exponents = _of_one_minus(lambda_bar, bits, 0)
-    if (integers.abs() > largest_integer(bits)).any():
-        raise ValueError(
-            f"{bits} bits do not hold 1 - lambda_bar, whose parts reach {_parts(lambda_bar):.7g}"
-        )
+    integers, exponents = _of_one_minus(lambda_bar, bits, 0, "lambda_bar")
     return _drawn_in(integers, exponents, -1), exponents
 
 
@@ -159,19 +155,18 @@ def _rotation_integers(rotation: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     if wrong.any():
         n = int(wrong.int().argmax())
         raise ValueError(f"|rotation| of state {n} is {rotation[n].abs():.7g}, expected 1")
-    integers, exponents = _of_one_minus(rotation, bits, 1)
+    integers, exponents = _of_one_minus(rotation, bits, 1, "rotation")
     return _drawn_in(integers, exponents, 0), exponents
 
 
-def _of_one_minus(z: Tensor, bits: int, least: int) -> tuple[Tensor, Tensor]:
-    """Integers (P, 2) of 1 - z, and exponents, at least `least`."""
+def _of_one_minus(z: Tensor, bits: int, least: int, name: str) -> tuple[Tensor, Tensor]:
+    """Integers (P, 2) of 1 - z, and exponents, at least `least`; ValueError where that is too fine."""
     decay = torch.stack((1 - z.real, -z.imag), 1)
     exponents = _exponents(row_peaks(decay, "row"), bits).clamp(least, _MOST_DECAY_EXPONENT)
-    return torch.ldexp(decay, exponents[:, None]).round_().long(), exponents
-
-
-def _parts(lambda_bar: Tensor) -> float:
-    return torch.view_as_real(1 - lambda_bar).abs().max().item()
+    integers = torch.ldexp(decay, exponents[:, None]).round_().long()
+    if (integers.abs() > largest_integer(bits)).any():
+        raise ValueError(f"{bits} bits do not hold 1 - {name}, whose parts reach {decay.abs().max():.7g}")
+    return integers, exponents
 
 
 def _drawn_in(integers: Tensor, exponents: Tensor, most: int) -> Tensor:
