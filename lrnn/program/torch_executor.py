@@ -174,6 +174,8 @@ def _diagonal(node: op.Diagonal, w: State, x: Tensor, h: Tensor) -> tuple[Tensor
 
 
 def _gated(node: op.Gated, w: State, g: Tensor, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    # The scan wants what is kept, and 1 - g rounds to 6e-8: a gate that stays at 1e-5 ends 0.1 % off after
+    # 300,000 frames, at 3e-6 0.3 %, where the other executors, which never form it, end 0.002 and 0.01 % off.
     if node.rotation is None:
         return scan(1 - g, g * x, h)
     keep = torch.view_as_complex(w["rotation"]) * (1 - g)  # (B, T, N)
