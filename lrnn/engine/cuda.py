@@ -70,8 +70,8 @@ class DecodeStep:
 
     @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
-        """The next frame of every stream. NaN and infinity are passed on, and what is no token is taken for the
-        nearest one: finding them would mean waiting.
+        """The next frame of every stream. NaN and infinity are passed on, and what is no token is taken for
+        the nearest one: finding them would mean waiting.
 
         Args:
             x: (batch, input_width) floating point, on any device.
@@ -185,7 +185,7 @@ def _gated(rotation: Tensor | None, state: Tensor) -> Callable[[Tensor, Tensor],
 
 
 def _turned(a: Tensor, h: Tensor) -> Tensor:
-    """The pairs h (batch, 2 P) times a (P, 2), written out in real numbers: Inductor fuses no complex ones."""
+    """The pairs h (batch, 2 P) times a (P, 2), in real numbers: Inductor fuses no complex ones."""
     a_real, a_imaginary = a.unbind(-1)  # (P,)
     real, imaginary = h.unflatten(-1, (-1, 2)).unbind(-1)  # (batch, P)
     parts = a_real * real - a_imaginary * imaginary, a_real * imaginary + a_imaginary * real
