@@ -43,7 +43,7 @@ bench: $(BIN)/.built
 # and found by LRNN_LIBRARIES: those in lrnn/ stay as they are. Leaks are not looked for: Python keeps memory to its end. Takes minutes.
 SANITIZED := build/sanitize
 SANITIZE_TESTS := tests/test_matvec.py tests/test_engine.py tests/test_scan.py tests/test_sparse_linear.py tests/test_stream.py \
-	tests/test_bad_input.py tests/test_fixed_engine.py
+	tests/test_bad_input.py tests/test_engine_hgrn.py tests/test_fixed_engine.py tests/test_fixed_gated.py tests/test_fixed_embedding.py
 sanitize: $(BIN)/.installed
 	LRNN_SANITIZE=1 LRNN_NATIVE=require $(BIN)/python setup.py --quiet build_ext --build-lib $(SANITIZED)/lib --build-temp $(SANITIZED)/temp
 	LRNN_LIBRARIES=$(CURDIR)/$(SANITIZED)/lib/lrnn LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \

@@ -1,4 +1,4 @@
-"""The code for AArch64, cross-compiled and run in an emulator where both are installed: exact there too."""
+"""The code for AArch64, cross-compiled and run in an emulator where both are installed: right there too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fixed_cases import ranges_of
 from test_fixed_engine import frames, network
+from test_fixed_hgrn import tokens
 
 import lrnn
 from lrnn.data import audio
@@ -64,6 +65,19 @@ def test_programs_in_fixed_point_are_exact(binary, tmp_path):
         assert np.array_equal(found, expected), i
 
 
+@pytest.mark.parametrize("kind", ["real", "complex"])
+@pytest.mark.parametrize("relu", ["none", "all"])
+def test_hgrns_in_float(binary, tmp_path, kind, relu):
+    """From tokens on, step by step and in tiles, as near to the numpy executor as on other machines."""
+    program, x = tokens(kind=kind, relu=relu), np.random.default_rng(0).integers(0, 11, (150, 1))
+    expected = program.stream("numpy").run(x)
+    _write(program, x, tmp_path / "in")
+    for tiles in ([], ["tiles"]):
+        _run(EMULATOR, "-cpu", "max", binary("engine_arm"), tmp_path / "in", tmp_path / "out", *tiles)
+        found = np.fromfile(tmp_path / "out", np.float32).reshape(expected.shape)
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 def _programs():
     x = np.concatenate((frames(0, 30), frames(1, 10, scale=1e3), frames(2, 20)))
     for options, scheme in (
@@ -74,6 +88,9 @@ def _programs():
     ):
         program = lrnn.compile(network(**options))
         yield compile_fixed(program, ranges_of(program, x[:30]), scheme), x
+    for kind, relu in (("real", "none"), ("complex", "gates")):
+        program, x = tokens(kind=kind, relu=relu), np.random.default_rng(0).integers(0, 11, (60, 1))
+        yield compile_fixed(program, ranges_of(program, x), "w8a16"), x.astype(np.float32)
     denoiser = lrnn.Denoiser.load()
     yield denoiser.program, denoiser.features(*audio.read(DEMO_CLIP))[:40]
 
@@ -90,8 +107,15 @@ def _write(program: Program, x: np.ndarray, path: Path) -> None:
         parts += [_bytes(name), _number(len(arguments))]
         for value in arguments:
             is_number = isinstance(value, int)
-            parts += [_number(not is_number), _number(value) if is_number else _bytes(bytes(value))]
+            parts += [_number(not is_number), _number(value) if is_number else _bytes(_array(value))]
     path.write_bytes(b"".join([*parts, _bytes(np.ascontiguousarray(x, np.float32).tobytes())]))
+
+
+def _array(value) -> bytes:
+    """Of an array, a structure, a float or nothing."""
+    if isinstance(value, float):
+        return struct.pack("<f", value)
+    return b"" if value is None else bytes(value)
 
 
 def _number(value: int) -> bytes:

@@ -53,34 +53,67 @@ def every_kind() -> Program:
     )
 
 
+def of_an_hgrn() -> Program:
+    """The other nodes, from tokens on; a real and a turned state."""
+    angles = random(7, 0)
+    turn = np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
+    return Program(
+        "x",
+        1,
+        (
+            nodes.Embedding("table", ("x",), random((9, 7), 1)),
+            nodes.RmsNorm("norm", ("table",), random(7, 2), 1e-5),
+            nodes.Sigmoid("write", ("norm",)),
+            nodes.Silu("silu", ("norm",)),
+            nodes.Gated("real", ("write", "silu"), 7),
+            nodes.Linear("i", ("real",), random((14, 7), 3)),
+            nodes.Gated("turned", ("write", "i"), 7, turn),
+            nodes.RmsNorm("y", ("turned",), random(14, 4), 1e-5),
+        ),
+        "y",
+    )
+
+
+PROGRAMS = pytest.mark.parametrize("make", [every_kind, of_an_hgrn])
+
+
 def assert_steps(step, program, to_frame=torch.tensor, atol=2e-5):
-    frames = random((9, program.input_width), 9)
+    frames = stream_rows.frames_of(program, 9, 9)
     expected = program.stream("numpy").run(frames)
     with torch.inference_mode():
         found = np.stack([np.asarray(step(to_frame(frame))).copy() for frame in frames])
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol * np.abs(expected).max())
 
 
-def test_the_functional_step_is_the_program():
-    module = FunctionalStep(every_kind())
-    assert_steps(Stateful(module, module.widths), every_kind())
+@PROGRAMS
+def test_the_functional_step_is_the_program(make):
+    module = FunctionalStep(make())
+    assert_steps(Stateful(module, module.widths), make())
 
 
-def test_a_batch_of_streams_is_its_streams():
-    program = every_kind()
+@PROGRAMS
+def test_the_eager_step_is_the_program(make):
+    assert_steps(EagerStep(make()), make())
+
+
+@PROGRAMS
+@pytest.mark.parametrize("form", ["eager", "functional"])
+def test_a_batch_of_streams_is_its_streams(make, form):
+    program = make()
     module = FunctionalStep(program)
-    step = Stateful(module, module.widths, (3,))
-    frames = random((6, 3, 5), 10)
+    step = EagerStep(program, (3,)) if form == "eager" else Stateful(module, module.widths, (3,))
+    frames = stream_rows.frames_of(program, 18, 10).reshape(6, 3, -1)
     with torch.inference_mode():
-        found = np.stack([step(torch.tensor(frame)).numpy() for frame in frames])
+        found = np.stack([step(torch.tensor(frame)).numpy().copy() for frame in frames])
     for s in range(3):
         expected = program.stream("numpy").run(frames[:, s])
         np.testing.assert_allclose(found[:, s], expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_compiled_steps_are_the_program():
-    program = every_kind()
+@PROGRAMS
+def test_compiled_steps_are_the_program(make):
+    program = make()
     try:
         with torch.inference_mode():
             steps = [compiled(program), ahead_of_time(program)(())]
@@ -95,8 +128,9 @@ def test_compiled_steps_are_the_program():
 
 
 @needs_onnx
-def test_the_onnx_step_is_the_program():
-    assert_steps(OnnxStep(every_kind()), every_kind(), to_frame=lambda frame: frame)
+@PROGRAMS
+def test_the_onnx_step_is_the_program(make):
+    assert_steps(OnnxStep(make()), make(), to_frame=lambda frame: frame)
 
 
 @needs_onnx
@@ -148,6 +182,16 @@ def test_every_row_is_measured():
         assert baseline in text
         for subject, ratio in subjects.items():
             assert ratio["median"] == rows[ratio["row"]]["median"] / rows[subject]["median"]
+
+
+def test_a_language_model_is_measured():
+    result = quick(language=24, sparsity=0.9)
+    assert "width 24" in result["model"]
+    rows = set(result["seconds_per_frame"])
+    assert {"model(x, state)", "eager step", "native step", "native run", "W8A16 step"} <= rows
+    assert max(error for name, error in result["errors"].items() if "int8" not in name) < 1e-4
+    assert len(chunks.run([5], frames=9, language=24, **SHORT)["chunks"]) == 1
+    assert len(streams.run([3], language=24, compilers=False, **SHORT)["streams"]) == 1
 
 
 def test_ratios_are_to_the_fastest_row():
@@ -286,7 +330,7 @@ def test_the_commands(monkeypatch, capsys):
     assert main(["bench", "stream", "--json", "--chunk", "1..offline", "--frames", "9"]) == 0
     for *_, options in called:
         options.pop("notify")
-    network = {"k": 1.0, "sparsity": 0.9, "model": None}
+    network = {"k": 1.0, "sparsity": 0.9, "model": None, "language": None}
     assert called == [
         (stream, network | {"k": 0.5, "frames": 9, "compilers": False}),
         (streams, [1, 2, 4], network | {"compilers": True}),
@@ -301,6 +345,7 @@ def test_bad_arguments_are_named():
     for options, text in (
         ({"k": 0}, "k is 0"),
         ({"sparsity": 1}, "sparsity is 1"),
+        ({"language": 0}, "language is 0"),
         ({"frames": 0}, "frames is 0"),
     ):
         with pytest.raises(ValueError, match=text):

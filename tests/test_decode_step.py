@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from test_program import make_model, run_numpy
+from test_program_hgrn import make_stack
 
 import lrnn
 from lrnn.engine import cuda
@@ -29,6 +30,11 @@ CONFIGS = {
 interpreted = pytest.mark.skipif(
     not INTERPRETING, reason="runs in the process that test_under_the_interpreter starts"
 )
+
+
+@pytest.fixture(autouse=True)
+def _without_graphs_of_other_tests():
+    torch._dynamo.reset()  # it counts the graphs of a function, of all tests together
 
 
 def sparse_program(config, seed=0) -> Program:
@@ -70,6 +76,23 @@ def check(config, format: str, batch: int, device: str = "cpu", frames: int = 6)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_equals_the_normative_executor(config, format):
     assert not check(CONFIGS[config], format, batch=3).captured
+
+
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_an_hgrn_that_reads_tokens(kind):
+    stack = lrnn.compile(make_stack(d_model=40, d_state=33, d_hidden=70, hgrn=lrnn.HGRNOptions(kind)))
+    table = np.random.default_rng(0).standard_normal((9, 40)).astype(np.float32)
+    made = [replace(n, inputs=tuple("table" if i == "input" else i for i in n.inputs)) for n in stack.nodes]
+    program = Program("input", 1, (nodes.Embedding("table", ("input",), table), *made), stack.output)
+    plain, fused = (DecodeStep(program, batch=3, device="cpu") for _ in range(2))
+    fused._run = fused._compiled("aot_eager")
+    fused.reset()
+    tokens = torch.randint(0, 9, (3, 12, 1)).float()
+    same = rounded(program, plain.packed)
+    for decode in (plain, fused):
+        y = torch.stack([decode.step(tokens[:, t]).clone() for t in range(12)], dim=1)
+        for stream, found in zip(tokens.numpy(), y.numpy(), strict=True):
+            np.testing.assert_allclose(found, run_numpy(same, stream), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -94,6 +94,30 @@ def test_matrices_at_their_extremes(isa, rows, cols, density, bits):
     check(between(node, 0, 16, cols), x.astype(np.float32))
 
 
+@pytest.mark.parametrize("n", [1, 3, 8, 15, 16, 17, 33, 70])
+@pytest.mark.parametrize("rounding", ["nearest_even", "nearest_up", "floor"])
+def test_norms_of_any_width(isa, n, rounding):
+    """Centred and not, of 16 bits and of 24, all equal, all zero, at the limits."""
+    rng = np.random.default_rng(n)
+    for bits, centred in ((16, False), (16, True), (24, False)):
+        node = fixed.Norm(
+            "y",
+            ("x",),
+            scale=rng.choice([-32767, -1, 0, 500, 32767], n).astype(np.int16),
+            scale_exponent=rng.integers(0, 20, n).astype(np.int8),
+            bias=rng.integers(-(2**30), 2**30, n).astype(np.int32),
+            eps=int(rng.integers(1, 10**6)),
+            centred=centred,
+            exponent=12,
+            bits=20,
+            rounding=rounding,
+        )
+        most = 2 ** (bits - 1) - 1
+        x = rng.integers(-most, most + 1, (6, n))
+        x[1], x[2], x[3], x[4] = most, 0, rng.choice([-most, most], n), rng.integers(-2, 3, n)
+        check(between(node, 0, bits, n), x.astype(np.float32))
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 16), st.integers(2, 24), st.sampled_from([1, 2, 64, 256]))
 def test_any_table(seed, x_bits, bits, segments):

@@ -103,11 +103,21 @@ def integer_programs(draw) -> Program:
         "mean": lambda n, i, o: fixed.MeanPool(n, i, size=width),
         "add": lambda n, i, o: fixed.Add(n, i, **o),
         "product": lambda n, i, o: fixed.Product(n, i, **o),
+        "gated": lambda n, i, o: fixed.Gated(
+            n,
+            i,
+            size=width,
+            gate_exponent=formats[i[0]].exponent,
+            state_exponent=draw(st.integers(0, 20)),
+            state_bits=24,
+            **o,
+        ),
     }
+    two = ("add", "product", "gated")
     formats = {"q": made[0].format((None,))}
     for number in range(draw(st.integers(1, 8))):
         kind = draw(st.sampled_from(sorted(makers)))
-        inputs = tuple(draw(st.sampled_from(names)) for _ in range(2 if kind in ("add", "product") else 1))
+        inputs = tuple(draw(st.sampled_from(names)) for _ in range(2 if kind in two else 1))
         reads = [formats[i] for i in inputs]
         exponent = max(-20, min(40, sum(f.exponent for f in reads) // len(reads) + draw(st.integers(-9, 9))))
         out = {"exponent": exponent, "bits": draw(st.integers(2, 25)), "rounding": draw(roundings)}

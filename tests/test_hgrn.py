@@ -12,10 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import lrnn
 from lrnn import HGRN, HGRNBlock, HGRNBlockConfig, HGRNOptions, HGRNStack
 from lrnn.nn import activation, from_fla
-from lrnn.program.compiler import Graph
 from lrnn.prune import OneShotSchedule, Pruner, prune_once
 from lrnn.prune.weights import find_weights
 from lrnn.quant import calibrate_model, prepare, strip
@@ -457,16 +455,6 @@ class TestCompression:
         pruner.finalize()
         assert all(torch.equal(deep.get_parameter(name) == 0, zero) for name, zero in masked.items())
 
-    def test_quantisation_refuses_a_stack_by_name(self):
-        with pytest.raises(
-            ValueError, match="lower_bounds belongs to a HGRNStack, which has no quantised form"
-        ):
-            prepare(stack(dtype=torch.float32))
-        deep = stack(dtype=torch.float32)
-        prepare(deep, exclude=("lower_bounds",))
-        calibrate_model(deep, [torch.randn(2, 9, 6)])
-        assert deep(torch.randn(2, 9, 6))[0].isfinite().all()
-
     def test_quantisation_rounds_the_matrices_of_a_layer_and_leaves_its_recurrence(self):
         hgrn, x = layer(0, HGRNOptions("complex"), dtype=torch.float32), torch.randn(2, 9, 6)
         plain, _ = hgrn(x)
@@ -481,12 +469,6 @@ class TestCompression:
         torch.testing.assert_close(rounded, plain, atol=0.05, rtol=0.05)
         strip(hgrn)
         assert torch.equal(hgrn(x)[0], plain)
-
-    def test_programs_refuse_it_by_name(self):
-        with pytest.raises(TypeError, match=r"model is a HGRNStack, expected an lrnn\.SequenceModel"):
-            lrnn.compile(stack())
-        with pytest.raises(ValueError, match=r"mixer: no rule compiles a lrnn\.nn\.hgrn\.HGRN "):
-            Graph().lower(layer(0), "mixer", "x")
 
 
 class TestErrors:

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 import lrnn
 from lrnn.cli import main
-from lrnn.nn.model import load_model
+from lrnn.nn.load import load_model
 from lrnn.prune import (
     CubicSchedule,
     Pruner,

@@ -13,6 +13,7 @@ COMMANDS = (
     "listen",
     "fit",
     "curves",
+    "generate",
     "eval",
     "prune",
     "quantize",

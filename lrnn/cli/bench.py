@@ -80,7 +80,14 @@ def add(commands) -> None:
     stream.add_argument("--k", type=float, default=1.0, help="width factor of the paper (default 1)")
     stream.add_argument("--sparsity", type=float, default=0.9, help="fraction of zero weights (default 0.9)")
     stream.add_argument("--frames", type=int, default=2000, help="frames per timed round (default 2000)")
-    stream.add_argument("--model", metavar="M", help="a program (.lrnn) in place of random weights")
+    subject = stream.add_mutually_exclusive_group()
+    subject.add_argument("--model", metavar="M", help="a program (.lrnn) in place of random weights")
+    subject.add_argument(
+        "--language",
+        type=int,
+        metavar="H",
+        help="a language model over bytes, six HGRN layers of width H, in place of the paper's denoiser",
+    )
     stream.add_argument(
         "--no-compile", action="store_true", help="leave out PyTorch's compilers, which take up to a minute"
     )
@@ -174,7 +181,8 @@ def run_stream(args: argparse.Namespace) -> int:
     from lrnn.profile.bench import chunks, stream, streams
 
     _check(args)
-    network = {"k": args.k, "sparsity": args.sparsity, "model": args.model, "notify": _say}
+    network = {"k": args.k, "sparsity": args.sparsity, "model": args.model, "language": args.language}
+    network["notify"] = _say
     if args.streams:
         result = streams.run(streams.parse(args.streams), compilers=not args.no_compile, **network)
         return _print(args, streams, result)

@@ -1,4 +1,4 @@
-"""`lrnn eval TASK`: how good a model is on a set of recordings; here the task denoise."""
+"""`lrnn eval`: its tasks, and `lrnn eval denoise`: how good a model is on a set of recordings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from lrnn.cli import eval_keywords
+from lrnn.cli import eval_keywords, eval_text
 from lrnn.cli.console import progress, table
 from lrnn.data.bootstrap import LEVEL
 from lrnn.data.figures import FIGURES
@@ -20,10 +20,11 @@ _NAMED = 5  # clips without figures, on stderr
 
 def add(commands) -> None:
     """Declare the command and its tasks."""
-    parser = commands.add_parser("eval", help="measure a model on a set of recordings")
+    parser = commands.add_parser("eval", help="measure a model on a set of recordings, or on text")
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     _add_denoise(tasks)
     eval_keywords.add(tasks)
+    eval_text.add(tasks)
 
 
 def _add_denoise(tasks) -> None:

@@ -11,6 +11,7 @@ from lrnn.cli.console import progress
 from lrnn.cli.frames import read_frames
 
 _CLIPS_PER_STREAM = 8  # keywords of a second each: what recurrences remember builds up over several
+_ROW = 1024  # tokens of text
 
 
 def add(commands) -> None:
@@ -43,14 +44,15 @@ def add_options(parser) -> None:
         metavar="DATA",
         default=os.environ.get("LRNN_DATA"),
         help="for a denoiser a folder with sources/train/{clean,noise} to mix, for a keyword spotter one "
-        "with keywords, for another program .npy frames (T, width) or (B, T, width); default: $LRNN_DATA",
+        "with keywords, for a language model one with training text, for another program .npy frames "
+        "(T, width) or (B, T, width); default: $LRNN_DATA",
     )
     parser.add_argument(
         "--clips",
         metavar="N",
         type=int,
         default=64,
-        help="training clips, or streams of eight keywords, to calibrate on",
+        help="training clips, streams of eight keywords, or rows of text to calibrate on",
     )
     parser.add_argument(
         "--observer",
@@ -84,7 +86,7 @@ def quantized(program, args):
 
     from lrnn.export import netx
     from lrnn.program import calibrate, compile_fixed
-    from lrnn.program.dead import drop_dead_states
+    from lrnn.program.dead import drop_dead
     from lrnn.program.fixed.nodes import Linear
     from lrnn.quant import Ranges, get_scheme
 
@@ -102,7 +104,7 @@ def quantized(program, args):
         made = netx.compile_netx(program, ranges)
     else:
         made = compile_fixed(program, ranges, scheme)
-    floats = drop_dead_states(program.nodes, program.output)  # as compiling does
+    floats = drop_dead(program.input, program.input_width, program.nodes, program.output)  # as compiling does
     nonzeros = sum(int((node.weight != 0).sum()) for node in made.nodes if isinstance(node, Linear))
     return made, {
         "scheme": scheme.name,
@@ -127,15 +129,14 @@ def _batches(program, args) -> Iterator:
     """Calibration frames, with a progress bar in a terminal."""
     if args.calibrate is None:
         raise ValueError("no calibration data: expected --calibrate DATA or LRNN_DATA in the environment")
-    if args.clips < 1:
-        raise ValueError(f"--clips is {args.clips}, expected at least 1")
-    if "keywords" in program.meta:
-        return progress(_keyword_frames(program, args), args.clips, "calibrate")
-    if "frontend" not in program.meta:
+    source = next((source for name, source in _SOURCES.items() if name in program.meta), None)
+    if source is None:
         if Path(args.calibrate).suffix != ".npy":
             raise ValueError(f"{args.calibrate}: the program is no denoiser, expected an .npy file of frames")
         return iter([read_frames(args.calibrate, program.input_width, clips=True)])
-    return progress(_features(program, args), args.clips, "calibrate")
+    if args.clips < 1:
+        raise ValueError(f"--clips is {args.clips}, expected at least 1")
+    return progress(source(program, args), args.clips, "calibrate")
 
 
 def _features(program, args) -> Iterator:
@@ -162,6 +163,23 @@ def _keyword_frames(program, args) -> Iterator:
     frontend = FrontEnd.from_meta(meta["frontend"])
     for audio, _ in data.calibration_batches(args.clips):
         yield frontend(audio.reshape(1, -1))
+
+
+def _text(program, args) -> Iterator:
+    """A row of training text at a time, cut elsewhere than in a training run with the seed 0."""
+    from lrnn.data.rows import Rows
+    from lrnn.data.text import find_text
+    from lrnn.data.text_program import tokenizer_of
+    from lrnn.data.tokens import read_tokens
+
+    tokens = read_tokens(find_text(args.calibrate, "train"), tokenizer_of(program))
+    rows = Rows(tokens, min(_ROW, len(tokens) // 2), seed=0, stream=1, count=args.clips)
+    for n in range(args.clips):
+        yield rows[n].tokens[None, :, None].float()
+
+
+_SOURCES = {"keywords": _keyword_frames, "frontend": _features, "text": _text}
+"""Where calibration data comes from, by the entry of a program's meta that says what it reads."""
 
 
 def _words(report: dict) -> str:

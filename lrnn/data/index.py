@@ -69,12 +69,16 @@ def index_folder(folder, progress: Progress = unseen) -> list[Entry]:
     return [known[file] for file in found]
 
 
+def cache_folder() -> Path:
+    """Where what was read once is kept."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("LRNN_CACHE") or base / "lrnn")
+
+
 def cache_file(folder) -> Path:
     """Where the headers of a folder's files are remembered."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = Path(os.environ.get("LRNN_CACHE") or base / "lrnn")
     name = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
-    return place / f"index-{name}.json"
+    return cache_folder() / f"index-{name}.json"
 
 
 def _walk(folder: Path) -> list[tuple[str, int, int]]:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from lrnn.data.augment import Augment, Draw, Shaper
 from lrnn.data.keywords import SAMPLE_RATE, SILENCE, UNKNOWN, KeywordClips
 from lrnn.data.sources import Recordings
-from lrnn.data.stream import shuffled
+from lrnn.data.stream import pass_order
 
 PEAK_LIMIT = 0.99
 QUIET = 1e-4
@@ -191,7 +191,7 @@ class KeywordStream(Dataset):
         count = len(self.mixer.words)
         epoch, place = divmod(n, count)
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, self.stream, n)))
-        return self.mixer(int(shuffled(count, self.seed, self.stream, epoch)[place]), rng)
+        return self.mixer(int(pass_order(count, self.seed, self.stream, epoch)[place]), rng)
 
 
 class LabelledClips(Dataset):

@@ -73,7 +73,7 @@ class ReadyMixtures(Dataset):
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
         """Noisy and clean, (N,) float32 each."""
         epoch, place = divmod(n, len(self.folder))
-        index = int(shuffled(len(self.folder), self.seed, self.stream, epoch)[place])
+        index = int(pass_order(len(self.folder), self.seed, self.stream, epoch)[place])
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, self.stream, n)))
         for _ in range(_MAX_DRAWS):
             try:
@@ -117,7 +117,7 @@ class ReadyMixtures(Dataset):
 
 
 @lru_cache(maxsize=4)
-def shuffled(count: int, seed: int, stream: int, epoch: int) -> np.ndarray:
+def pass_order(count: int, seed: int, stream: int, epoch: int) -> np.ndarray:
     """The order of a pass, (count,). Few are in use at a time, whoever asks."""
     return np.random.default_rng(np.random.SeedSequence((seed, stream, epoch, count))).permutation(count)
 

@@ -70,7 +70,8 @@ class DecodeStep:
 
     @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
-        """The next frame of every stream. NaN and infinity are passed on: finding them would mean waiting.
+        """The next frame of every stream. NaN and infinity are passed on, and what is no token is taken for
+        the nearest one: finding them would mean waiting.
 
         Args:
             x: (batch, input_width) floating point, on any device.
@@ -143,6 +144,10 @@ class DecodeStep:
             return lambda x: torch.addcmul(w["shift"], w["scale"], x)
         if isinstance(node, op.Diagonal):
             return _diagonal(w["a"], self._state[node.name])
+        if isinstance(node, op.Gated):
+            return _gated(w.get("rotation"), self._state[node.name])
+        if isinstance(node, op.Embedding):
+            return lambda x: w["weight"][x[..., 0].long().clamp(0, node.tokens - 1)]
         if isinstance(node, op.MeanPool):
             return _mean_pool(self._state[node.name])
         if type(node) not in STATELESS:
@@ -158,19 +163,33 @@ class DecodeStep:
 
 
 def _diagonal(a: Tensor, state: Tensor) -> Callable[[Tensor], Tensor]:
-    """Written out in real numbers: Inductor fuses no complex ones."""
-    a_real, a_imaginary = a.unbind(-1)  # (P,)
-
     def call(x: Tensor) -> Tensor:
-        real, imaginary = state.unflatten(-1, (-1, 2)).unbind(-1)  # (batch, P)
-        x_real, x_imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
-        h_real = a_real * real - a_imaginary * imaginary + x_real
-        h_imaginary = a_real * imaginary + a_imaginary * real + x_imaginary
-        h = torch.stack([h_real, h_imaginary], dim=-1).flatten(-2)
+        h = _turned(a, state) + x
         state.copy_(h)
         return h
 
     return call
+
+
+def _gated(rotation: Tensor | None, state: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    def call(g: Tensor, x: Tensor) -> Tensor:
+        if rotation is None:
+            h = state + g * (x - state)
+        else:
+            u = _turned(rotation, state)
+            h = u + (g[..., None] * (x - u).unflatten(-1, (-1, 2))).flatten(-2)
+        state.copy_(h)
+        return h
+
+    return call
+
+
+def _turned(a: Tensor, h: Tensor) -> Tensor:
+    """The pairs h (batch, 2 P) times a (P, 2), in real numbers: Inductor fuses no complex ones."""
+    a_real, a_imaginary = a.unbind(-1)  # (P,)
+    real, imaginary = h.unflatten(-1, (-1, 2)).unbind(-1)  # (batch, P)
+    parts = a_real * real - a_imaginary * imaginary, a_real * imaginary + a_imaginary * real
+    return torch.stack(parts, dim=-1).flatten(-2)
 
 
 def _mean_pool(state: Tensor) -> Callable[[Tensor], Tensor]:

@@ -17,24 +17,23 @@ __all__ = ["FORMATS", "NativeEngine", "NativeStream"]
 _TILE = 64  # frames that an engine of tiles takes at a time
 _WORTH_A_TILE = 21  # a tile takes the time of about 20 single steps (`lrnn bench stream --chunk`)
 _FLOAT32 = np.dtype(np.float32)
-_NOT_FINITE = -3
 
 
 class _CoreStream:
     """A stream of the C interface: owns its memory, moves arrays across. A state is its bytes as int32."""
 
-    def __init__(self, engine: NativeEngine):
+    def __init__(self, engine: NativeEngine, program: Program):
         core = engine_core()
         self.handle = core.lrnn_stream_new(engine.handle)
         if self.handle is None:
             raise MemoryError("no memory for a native stream")
         weakref.finalize(self, core.lrnn_stream_free, self.handle)
-        self._engine = engine
+        self._engine, self._program = engine, program
         self._state_width = core.lrnn_engine_state_width(engine.handle)
 
     def run(self, x: np.ndarray, y: np.ndarray) -> None:
-        if engine_core().lrnn_stream_run(self.handle, len(x), x.ctypes.data, y.ctypes.data) == _NOT_FINITE:
-            raise ValueError("frames has NaN or infinite values, expected finite ones")
+        if engine_core().lrnn_stream_run(self.handle, len(x), x.ctypes.data, y.ctypes.data):
+            raise _refused(self._program, x, "frames")
 
     @property
     def state(self) -> np.ndarray:
@@ -59,7 +58,7 @@ class NativeStream(Stream):
     def __init__(self, program: Program, engine: NativeEngine | None = None):
         super().__init__(program)
         self.engine = engine if engine is not None else NativeEngine.of(program)
-        self._frames = _CoreStream(self.engine)
+        self._frames = _CoreStream(self.engine, program)
         self._takes_tiles = engine is None and not program.is_fixed
         self._tiles: _CoreStream | None = None  # its state matters within `run` only
         self._in = np.zeros(self.frames_in, np.float32)
@@ -79,7 +78,7 @@ class NativeStream(Stream):
             frame = real_array(frame, "frame", self._in_shape)
         self._in[:] = frame
         if self._step():
-            raise ValueError("frame has NaN or infinite values, expected finite ones")
+            raise _refused(self.program, self._in, "frame")
         return self._out.copy()
 
     def run(self, frames) -> np.ndarray:
@@ -101,7 +100,7 @@ class NativeStream(Stream):
 
     def _run_tiles(self, x: np.ndarray, y: np.ndarray, state: np.ndarray) -> np.ndarray:
         if self._tiles is None:
-            self._tiles = _CoreStream(NativeEngine.of(self.program, "tiles"))
+            self._tiles = _CoreStream(NativeEngine.of(self.program, "tiles"), self.program)
         self._tiles.state = state
         self._tiles.run(x, y)
         return self._tiles.state
@@ -142,6 +141,13 @@ class NativeStream(Stream):
         if engine_core().lrnn_stream_profile(self._frames.handle, repeats, seconds.ctypes.data) < 0:
             raise MemoryError("no memory for a copy of the stream")
         return {node.name: float(seconds[i + 1]) for i, node in enumerate(self.program.nodes)}
+
+
+def _refused(program: Program, x: np.ndarray, name: str) -> ValueError:
+    """Why the engine takes no frame of x."""
+    if np.isfinite(x).all():
+        program.check_tokens(x, name)
+    return ValueError(f"{name} has NaN or infinite values, expected finite ones")
 
 
 def _frames_in_tiles(frames: int) -> int:

@@ -26,11 +26,15 @@ _FUNCTIONS: dict[str, tuple] = {
     "linear": (c_int32, c_int32, c_void_p, c_void_p),
     "affine": (c_int32, c_void_p, c_void_p),
     "diagonal": (c_int32, c_void_p),
+    "gated": (c_int32, c_void_p),
+    "embedding": (c_int32, c_int32, c_void_p),
     "relu": (),
     "pair_relu": (),
     "sigmoid": (),
+    "silu": (),
     "gelu": (),
     "layer_norm": (c_int32, c_void_p, c_void_p, c_float),
+    "rms_norm": (c_int32, c_void_p, c_float),
     "add": (),
     "product": (),
     "round": (c_int32,),
@@ -42,6 +46,8 @@ _FUNCTIONS: dict[str, tuple] = {
     "fixed_linear": (c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_int64, _Finish),
     "fixed_affine": (c_int32, c_void_p, c_void_p, c_void_p, _Finish),
     "fixed_diagonal": (c_int32, c_void_p, c_void_p, c_int32, c_int32, c_int32, _Finish),
+    "fixed_gated": (c_int32, c_void_p, c_void_p, c_int32, c_int32, c_int32, c_int32, _Finish),
+    "fixed_embedding": (c_int32, c_int32, c_void_p, c_void_p, _Finish),
     "fixed_relu": (),
     "fixed_pair_relu": (),
     "fixed_table": (c_int32, c_void_p, c_int32),
@@ -50,7 +56,7 @@ _FUNCTIONS: dict[str, tuple] = {
     "fixed_product": (c_int32, _Finish),
     "fixed_mean_pool": (),
 }
-_TWO_INPUTS = {"add", "product", "fixed_add", "fixed_product"}
+_TWO_INPUTS = {"gated", "add", "product", "fixed_add", "fixed_product", "fixed_gated"}
 
 SIGNATURES = {
     f"lrnn_engine_{name}": (c_int32, c_void_p, *(c_int32,) * (1 + (name in _TWO_INPUTS)), *types)
@@ -61,11 +67,15 @@ _FLOATS: dict[type[op.Node], Callable[[op.Node], tuple]] = {
     op.Linear: lambda n: (*n.weight.shape, n.weight, n.bias),
     op.Affine: lambda n: (len(n.scale), n.scale, n.shift),
     op.Diagonal: lambda n: (len(n.a), n.a),
+    op.Gated: lambda n: (n.size, n.rotation),
+    op.Embedding: lambda n: (*n.weight.shape, n.weight),
     op.Relu: lambda n: (),
     op.PairRelu: lambda n: (),
     op.Sigmoid: lambda n: (),
+    op.Silu: lambda n: (),
     op.Gelu: lambda n: (),
     op.LayerNorm: lambda n: (len(n.scale), n.scale, n.shift, n.eps),
+    op.RmsNorm: lambda n: (len(n.scale), n.scale, n.eps),
     op.Add: lambda n: (),
     op.Product: lambda n: (),
     op.Round: lambda n: (n.exponent,),
@@ -102,6 +112,25 @@ def _diagonal(node: fixed.Diagonal, inputs: tuple[Format, ...]) -> tuple:
     )
 
 
+def _gated(node: fixed.Gated, inputs: tuple[Format, ...]) -> tuple:
+    turned = node.decay is not None
+    return (
+        node.size,
+        node.decay.astype(np.int32) if turned else None,
+        node.decay_exponent.astype(np.int32) if turned else None,
+        node.gate_exponent,
+        inputs[1].exponent - node.state_exponent,
+        node.state_bits,
+        node.state_exponent - node.exponent,
+        _finish(node, inputs),
+    )
+
+
+def _embedding(node: fixed.Embedding, inputs: tuple[None]) -> tuple:
+    weight, shift = node.weight.astype(np.int16), node.shift().astype(np.int32)
+    return *weight.shape, weight, shift, _finish(node, inputs)
+
+
 def _norm(node: fixed.Norm, inputs: tuple[Format, ...]) -> tuple:
     scale, bias, shift = (
         node.scale.astype(np.int16),
@@ -128,6 +157,8 @@ _INTEGERS: dict[type[op.Node], Callable[[op.Node, tuple], tuple]] = {
     fixed.Linear: _linear,
     fixed.Affine: _affine,
     fixed.Diagonal: _diagonal,
+    fixed.Gated: _gated,
+    fixed.Embedding: _embedding,
     fixed.Relu: lambda n, x: (),
     fixed.PairRelu: lambda n, x: (),
     fixed.Table: lambda n, x: (len(n.table), n.table.astype(np.int32), x[0].bits),

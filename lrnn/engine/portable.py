@@ -20,14 +20,14 @@ class NumpyStream(Stream):
     def step(self, frame) -> np.ndarray:
         """See Stream.step."""
         x = real_array(frame, "frame", (self.frames_in,))
-        _check_finite(x, "frame")
+        _check_frames(self.program, x, "frame")
         y, self._state = self._executor.step(x, self._state)
         return np.array(y, dtype=np.float32)  # a copy: a program may return its input or part of its state
 
     def run(self, frames) -> np.ndarray:
         """See Stream.run."""
         x = real_array(frames, "frames", (None, self.frames_in))
-        _check_finite(x, "frames")
+        _check_frames(self.program, x, "frames")
         y = np.empty((len(x), self.frames_out), np.float32)
         for t, frame in enumerate(x):
             y[t], self._state = self._executor.step(frame, self._state)
@@ -61,13 +61,13 @@ class TorchStream(Stream):
     def step(self, frame) -> np.ndarray:
         """See Stream.step."""
         x = real_array(frame, "frame", (self.frames_in,))
-        _check_finite(x, "frame")
+        _check_frames(self.program, x, "frame")
         return self._forward(x[None])[0]
 
     def run(self, frames) -> np.ndarray:
         """See Stream.run."""
         x = real_array(frames, "frames", (None, self.frames_in))
-        _check_finite(x, "frames")
+        _check_frames(self.program, x, "frames")
         return self._forward(x)
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
@@ -99,6 +99,7 @@ class TorchStream(Stream):
         self._state = {name: torch.tensor(array)[None] for name, array in arrays.items()}
 
 
-def _check_finite(x: np.ndarray, name: str) -> None:
+def _check_frames(program: Program, x: np.ndarray, name: str) -> None:
     if not np.isfinite(x).all():
         raise ValueError(f"{name} has NaN or infinite values, expected finite ones")
+    program.check_tokens(x, name)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from lrnn.program.nodes import Node
+from lrnn.program.node import Node
 from lrnn.program.program import Program
 
 
@@ -39,7 +39,8 @@ class Stream(ABC):
 
         Raises:
             TypeError: not real numbers.
-            ValueError: another shape, or NaN or infinity in the frame; the state is then as before the call.
+            ValueError: another shape, or NaN, infinity or what is no token in the frame; the state is then as
+                before the call.
         """
 
     @abstractmethod
@@ -54,7 +55,8 @@ class Stream(ABC):
 
         Raises:
             TypeError: not real numbers.
-            ValueError: another shape, or NaN or infinity anywhere; the state is then as before the call.
+            ValueError: another shape, or NaN, infinity or what is no token anywhere; the state is then as
+                before the call.
         """
 
     @abstractmethod

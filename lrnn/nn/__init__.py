@@ -1,9 +1,10 @@
 """Layers and models: plain modules that know nothing of devices, kernels or compression."""
 
-from lrnn.nn.block import S5Block, TimeDropout
+from lrnn.nn.block import S5Block, S5Stack, TimeDropout
 from lrnn.nn.config import HGRNBlockConfig, HGRNOptions, S5BlockConfig, S5Options, SequenceModelConfig
 from lrnn.nn.hgrn import HGRN
 from lrnn.nn.hgrn_stack import HGRNBlock, HGRNStack, from_fla
+from lrnn.nn.language import LanguageModel, LanguageModelConfig
 from lrnn.nn.model import SequenceModel
 from lrnn.nn.norm import BatchNorm
 from lrnn.nn.s5 import S5
@@ -17,9 +18,12 @@ __all__ = [
     "HGRNBlockConfig",
     "HGRNOptions",
     "HGRNStack",
+    "LanguageModel",
+    "LanguageModelConfig",
     "S5Block",
     "S5BlockConfig",
     "S5Options",
+    "S5Stack",
     "SequenceModel",
     "SequenceModelConfig",
     "SparseLinear",

@@ -84,3 +84,36 @@ class S5Block(nn.Module):
         if self.out1 is not None:
             return self.dropout(self.out1(x1) * gate)
         return self.dropout((x1 if self.config.glu == "half1" else y) * gate)
+
+
+class S5Stack(nn.Module):
+    """Blocks and a last norm, and before them a ReLU where the blocks have it, as in SequenceModel.
+
+    Args:
+        config: of every block.
+        n_layers: blocks L.
+
+    State: a tuple with one (B, P) complex tensor per block.
+    """
+
+    def __init__(self, config: S5BlockConfig, n_layers: int):
+        super().__init__()
+        if n_layers < 1:
+            raise ValueError(f"n_layers is {n_layers}, expected at least 1")
+        self.config, self.n_layers = config, n_layers
+        self.relu = nn.ReLU() if config.relu != "none" else nn.Identity()
+        self.blocks = nn.ModuleList(S5Block(config) for _ in range(n_layers))
+        self.norm = make_norm(config)
+
+    def forward(
+        self, x: Tensor, state: tuple[Tensor | None, ...] | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """x (B, T, H), the state as returned or None, reset (B, T) or None -> y (B, T, H), state."""
+        check_frames(x, self.config.d_model)
+        if state is not None and len(state) != self.n_layers:
+            raise ValueError(f"state has {len(state)} entries, expected {self.n_layers}, one per block")
+        x, after = self.relu(x), []
+        for block, carried in zip(self.blocks, state or (None,) * self.n_layers, strict=True):
+            x, carried = block(x, carried, reset)
+            after.append(carried)
+        return self.norm(x), tuple(after)

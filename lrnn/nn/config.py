@@ -13,6 +13,22 @@ def _one_of(name: str, value, allowed: tuple) -> None:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
+def _from_dict(kind: type, values: dict[str, Any], name: str, options: type):
+    """A config of `kind` from plain values, its field `name` from a dict of those of `options`."""
+    inner = values.get(name, {})
+    if not isinstance(inner, options):
+        _check_fields(options, inner)
+        inner = options(**inner)
+    _check_fields(kind, values)
+    return kind(**{**values, name: inner})
+
+
+def _check_fields(kind: type, values: dict[str, Any]) -> None:
+    unknown = set(values) - {f.name for f in fields(kind)}
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {sorted(unknown)[0]!r}")
+
+
 @dataclass(frozen=True)
 class S5Options:
     """What rarely changes about a state-space model.
@@ -89,11 +105,7 @@ class S5BlockConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]):
         """The inverse of to_dict; ValueError names a key that is not a field."""
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise ValueError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}")
-        ssm = values.get("ssm", {})
-        return cls(**{**values, "ssm": ssm if isinstance(ssm, S5Options) else S5Options(**ssm)})
+        return _from_dict(cls, values, "ssm", S5Options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,3 +197,12 @@ class HGRNBlockConfig:
         for name in ("d_model", "d_state", "d_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        """The inverse of to_dict; ValueError names a key that is not a field."""
+        return _from_dict(cls, values, "hgrn", HGRNOptions)

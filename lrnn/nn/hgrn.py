@@ -62,6 +62,11 @@ class HGRN(nn.Module):
         self.f_proj = linear(d_model, d_state, options.bias)
         self.g_proj = linear(d_model, width, options.bias)
         self.o_proj = linear(width, d_model, options.bias)
+        self.write, self.bound = nn.Sigmoid(), nn.Identity()  # of the input gate, free and bounded
+        self.share, self.rotation = (
+            nn.Identity(),
+            nn.Identity(),
+        )  # of the constants 1 - gamma, (cos, sin) theta
         self.input_activation = nn.ReLU() if relu else nn.SiLU()
         self.gate_activation = nn.ReLU() if relu else nn.SiLU()
         make_norm = RMSNorm if options.norm == "rms" else nn.LayerNorm
@@ -112,18 +117,22 @@ class HGRN(nn.Module):
         i = at_least_float32(self.input_activation(self.i_proj(x)))
         if self.is_complex:
             theta = at_least_float32(self.theta)
-            forget = torch.complex(forget * theta.cos(), forget * theta.sin())
+            turn = self.rotation(torch.stack((theta.cos(), theta.sin()), -1))  # (N, 2)
+            forget = torch.complex(forget * turn[:, 0], forget * turn[:, 1])
             i = torch.view_as_complex(i.unflatten(-1, (-1, 2)))
         return scan(forget, write * i, state, reset)
 
     def gates(self, x: Tensor, lower_bound: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Forget gate f and input gate 1 - f, each (B, T, N), in float32 or wider."""
-        z = at_least_float32(self.f_proj(x))
+        write = self.write(-at_least_float32(self.f_proj(x)))
         if lower_bound is None:
-            return z.sigmoid(), (-z).sigmoid()
+            return 1 - write, write
         lower_bound = at_least_float32(lower_bound)
         free = 1 - lower_bound
-        return lower_bound + free * z.sigmoid(), free * (-z).sigmoid()
+        share = self.share(free)
+        write = self.bound(share * write)
+        # 1 - write, in a form that never rounds below the bound.
+        return lower_bound + (free - share) + (share - write), write
 
     def _check(self, x: Tensor, state: Tensor | None, lower_bound: Tensor | None) -> None:
         check_frames(x, self.d_model)

@@ -55,6 +55,7 @@ class HGRNBlock(nn.Module):
         self.glu_norm = RMSNorm(config.d_model, eps=config.hgrn.norm_eps)
         self.glu_relu = nn.ReLU() if norms else nn.Identity()
         self.glu = GLU(config.d_model, config.d_hidden, gates, config.hgrn.bias)
+        self.mixer_sum, self.glu_sum = nn.Identity(), nn.Identity()  # of the residual stream, for hooks
 
     def forward(
         self,
@@ -66,8 +67,8 @@ class HGRNBlock(nn.Module):
         """x (B, T, H), the rest as for HGRN -> y (B, T, H), state (B, N)."""
         check_frames(x, self.config.d_model)
         y, state = self.mixer(self.mixer_relu(self.mixer_norm(x)), state, reset, lower_bound)
-        x = x + y
-        return x + self.glu(self.glu_relu(self.glu_norm(x))), state
+        x = self.mixer_sum(x + y)
+        return self.glu_sum(x + self.glu(self.glu_relu(self.glu_norm(x)))), state
 
 
 class HGRNStack(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lrnn.nn.block import S5Block, linear
 from lrnn.nn.config import SequenceModelConfig
-from lrnn.nn.file import read_model, write_model
+from lrnn.nn.file import write_model
 from lrnn.nn.s5 import check_frames
 
 
@@ -87,20 +87,11 @@ class SequenceModel(nn.Module):
 
     def save(self, path: str | os.PathLike, meta: dict | None = None) -> None:
         """Write config, parameters and `meta` (JSON values) as one safetensors file; bake masks first."""
-        write_model(path, self.config.to_dict(), self.state_dict(), meta or {})
+        write_model(path, "SequenceModel", self.config.to_dict(), self.state_dict(), meta or {})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> SequenceModel:
-        """Read a file written by `save`."""
-        return load_model(path)[0]
+        """Read a file written by `save`; ValueError where it holds another kind of model."""
+        from lrnn.nn.load import load_as
 
-
-def load_model(path: str | os.PathLike) -> tuple[SequenceModel, dict]:
-    """The model and the `meta` of a file written by SequenceModel.save; errors name the file."""
-    config, tensors, meta = read_model(path)
-    try:
-        model = SequenceModel(SequenceModelConfig.from_dict(config))
-        model.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: configuration and parameters do not fit: {error}") from None
-    return model, meta
+        return load_as(cls, path)

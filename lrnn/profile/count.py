@@ -1,9 +1,11 @@
 """Parameters, multiply-accumulates and bytes of each node of a Program, and the activity measured on data.
 
 One rule of counting for the whole project: a matrix counts rows x columns; the real-input complex B_bar
-(2P, H) and the real-output C (H, 2P) thereby count 2PH each, the complex diagonal recurrence 4P, an affine
-map or a product its width. Everything else (activations, norms, sums, shifts) counts nothing. Floats and
-integers count alike; exponents and tables are no parameters.
+(2P, H) and the real-output C (H, 2P) thereby count 2PH each, the complex diagonal recurrence 4P, a gated one
+a product with its gate for each number of its state and, where it is complex, 4 more per state for the
+rotation; an affine map or a product counts its width. Everything else (activations, norms, sums, shifts, the
+row that an embedding looks up) counts nothing. Floats and integers count alike; exponents and tables are no
+parameters, rows of an embedding are.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class NodeCost:
         macs: multiply-accumulates with every weight counted.
         macs_weights: those whose weight is not zero.
         macs_effective: those whose weight and measured input are not zero, mean over frames; None unmeasured.
-        activity: fraction of the node's input that is not zero, measured; None unmeasured.
+        activity: fraction of the node's input that is not zero, measured; None unmeasured, and for tokens.
         bytes: the node's tensors as the native engine holds them; None where the engine is not there to say.
         nanoseconds: measured time per frame in the native engine; None unmeasured.
     """
@@ -81,7 +83,7 @@ def traced(program: Program, inputs: np.ndarray) -> dict[str, np.ndarray]:
 def _node_cost(node: op.Node, width: int, values: dict[str, np.ndarray] | None) -> NodeCost:
     arrays = [] if isinstance(node, fixed.Table) else _parameters(node)
     macs, weights = _macs(node, width)
-    active = None if values is None else values[node.inputs[0]] != 0  # (T, width)
+    active = None if values is None or node.tokens else values[node.inputs[0]] != 0  # (T, width)
     effective = None
     if active is not None:
         effective = float(weights)
@@ -109,6 +111,9 @@ def _macs(node: op.Node, width: int) -> tuple[int, int]:
         return node.weight.size, int(np.count_nonzero(node.weight))
     if isinstance(node, (op.Diagonal, fixed.Diagonal)):
         return 2 * width, 2 * width  # of P complex states, side by side
+    if isinstance(node, (op.Gated, fixed.Gated)):
+        rotation = 4 * node.size if width > node.size else 0
+        return width + rotation, width + rotation
     if isinstance(node, (op.Affine, fixed.Affine)):
         return width, int(np.count_nonzero(node.scale))
     if isinstance(node, (op.Product, fixed.Product)):

@@ -3,8 +3,13 @@
 A new kind of layer compiles once it has a rule: see `lowers`.
 """
 
-from lrnn.program import nodes
-from lrnn.program import rules as _rules  # noqa: F401  registers the rules of lrnn.nn
+from lrnn.program import (  # noqa: F401  the rules of lrnn.nn register themselves
+    nodes,
+    rules,
+    rules_hgrn,
+    rules_language,
+    rules_s5,
+)
 from lrnn.program.calibrate import calibrate
 from lrnn.program.compiler import Graph, compile, lowers
 from lrnn.program.file import load

@@ -30,7 +30,7 @@ def calibrate(
 
     An observer that clips does so only to `messages`, which are rounded to few bits; what recurrences, sums
     and the output hold is wider, and a recurrence that saturates does harm for as long as it remembers. Those
-    have the largest magnitude seen, a recurrence's before any ReLU.
+    have the largest magnitude seen, a recurrence's before any ReLU, and so have gates.
 
     Args:
         program: in float, as `lrnn.compile` makes it.
@@ -63,8 +63,11 @@ def calibrate(
                 seen[name].see(value)
     if clips == 0:
         raise ValueError("batches is empty: there is nothing to calibrate on")
+    for node in program.nodes:
+        if isinstance(node, op.Embedding):  # also the rows of tokens that the data lack
+            seen[node.name].see(torch.from_numpy(node.weight))
     kept = {} if known is None else {k: v for k, v in known.values.items() if k in seen}
-    clipped = messages(program) - recurrences(program)
+    clipped = messages(program) - recurrences(program) - gates(program)
     found = {
         name: kept.get(name) or histogram.range(observer if name in clipped else "minmax", bits, percentile)
         for name, histogram in seen.items()
@@ -73,7 +76,7 @@ def calibrate(
 
 
 def messages(program: Program) -> set[str]:
-    """Values that a matrix, diagonal map, table, product, norm or mean reads, at once or past a ReLU.
+    """Values that a matrix, diagonal map, table, product, gate, norm or mean reads, at once or past a ReLU.
 
     They have the activations' width; the others, which only sums and recurrences read, are wider.
     Log-softmax has no integer form: what it reads leaves a program in fixed point.
@@ -81,14 +84,25 @@ def messages(program: Program) -> set[str]:
     found: set[str] = set()
     for node in reversed(program.nodes):
         passes_on = isinstance(node, (op.Relu, op.PairRelu)) and node.name not in found
-        if not passes_on and not isinstance(node, (op.Add, op.Diagonal, op.LogSoftmax)):
+        if isinstance(node, op.Gated):
+            found.add(node.inputs[0])  # the gate; what is written goes into a state, which is wide
+        elif not passes_on and not isinstance(node, (op.Add, op.Diagonal, op.LogSoftmax)):
             found.update(node.inputs)
     return found
 
 
 def recurrences(program: Program) -> set[str]:
     """Values that are carried from frame to frame."""
-    return {node.name for node in program.nodes if isinstance(node, op.Diagonal)}
+    return {node.name for node in program.nodes if isinstance(node, (op.Diagonal, op.Gated))}
+
+
+def gates(program: Program) -> set[str]:
+    """Values that a gated recurrence reads as its gate, at once or behind a diagonal map."""
+    found: set[str] = set()
+    for node in reversed(program.nodes):
+        if isinstance(node, op.Gated) or (isinstance(node, op.Affine) and node.name in found):
+            found.add(node.inputs[0])
+    return found
 
 
 def _frames(batch: np.ndarray | Tensor, number: int, width: int) -> Tensor:

@@ -22,26 +22,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lrnn.nn import SequenceModel
-from lrnn.program.dead import drop_dead_states
+from lrnn.program.dead import drop_dead
 from lrnn.program.fold import fold_affine
-from lrnn.program.nodes import Node
+from lrnn.program.node import Node
 from lrnn.program.program import Program, tensors
 
 Rule = Callable[["Graph", nn.Module, str, str], str]
 AnyRule = TypeVar("AnyRule", bound=Rule)
 
 _RULES: dict[type[nn.Module], Rule] = {}
+_MODELS: dict[
+    type[nn.Module], Callable[[nn.Module], int]
+] = {}  # what `compile` takes: width of an input frame
 
 
-def lowers(kind: type[nn.Module]) -> Callable[[AnyRule], AnyRule]:
+def lowers(
+    kind: type[nn.Module], input_width: Callable[[nn.Module], int] | None = None
+) -> Callable[[AnyRule], AnyRule]:
     """Register the decorated function as the rule of modules of exactly this class.
 
     Subclasses need rules of their own: they may compute something else.
+
+    Args:
+        kind: the class.
+        input_width: of those that are whole models, which `compile` takes: a function of the module that
+            gives the numbers per frame that it reads, 1 where it reads tokens. The rule then also meets
+            the path "" (see `inside`).
     """
 
     def register(rule: AnyRule) -> AnyRule:
         _RULES[kind] = rule
+        if input_width is not None:
+            _MODELS[kind] = input_width
         return rule
 
     return register
@@ -80,44 +92,42 @@ class Graph:
         return _RULES[kind](self, module, path, x)
 
 
-def compile(model: SequenceModel | nn.Sequential, meta: dict | None = None) -> Program:
+def inside(path: str, name: str) -> str:
+    """The path of a part of what stands at `path`, which is "" for a whole model."""
+    return f"{path}.{name}" if path else name
+
+
+def compile(model: nn.Module, meta: dict | None = None) -> Program:
     """Compile a model, as it is in evaluation mode, to a Program in float32.
 
-    Affine maps (batch norms) are folded into the matrices that read them, masks become zeros, and states that
-    masks cut off are left out. A
-    classifier's program gives at every frame the log-probabilities of what it has seen so far.
+    Affine maps (batch norms) are folded into the matrices that read them, masks become zeros, and states and
+    units that masks cut off are left out. A classifier's program gives at every frame the log-probabilities
+    of what it has seen so far.
 
     Args:
-        model: on any device; it is not changed. A Sequential's first layer is a Linear.
+        model: an lrnn.SequenceModel, an lrnn.HGRNStack, a torch.nn.Sequential that begins with a Linear, or
+            of another class whose rule says that it is a whole model (see `lowers`); on any device. It is not
+            changed.
         meta: JSON values to travel with the program, such as its front end.
 
     Raises:
-        TypeError: neither a SequenceModel nor a Sequential.
+        TypeError: no whole model.
         ValueError: a module cannot stream or has no rule, or a weight is not finite; the message names it.
     """
-    width = _input_width(model)
+    kind = parametrize.type_before_parametrizations(model)
+    if kind not in _MODELS:
+        known = (
+            f"{'lrnn' if m.__module__.startswith('lrnn.') else 'torch.nn'}.{m.__name__}" for m in _MODELS
+        )
+        raise TypeError(f"model is a {kind.__name__}, expected an {' or '.join(sorted(known))}")
     # A copy in evaluation mode: parametrizations may observe what they see while training.
     model = copy.deepcopy(model).cpu().eval()
     graph = Graph()
     with torch.no_grad():
-        output = graph.lower(model, "model", "input")
-    nodes = drop_dead_states(fold_affine(graph.nodes, output), output)
-    nodes = tuple(_rounded(node) for node in nodes)
-    return Program("input", width, nodes, output, dict(meta or {}))
-
-
-def _input_width(model: nn.Module) -> int:
-    """Numbers per frame that a model reads; TypeError where it is none that compiles."""
-    if isinstance(model, SequenceModel):
-        return model.config.d_in
-    if not isinstance(model, nn.Sequential):
-        raise TypeError(
-            f"model is a {type(model).__name__}, expected an lrnn.SequenceModel or a torch.nn.Sequential"
-        )
-    first = next(iter(model), None)
-    if not isinstance(first, nn.Linear):
-        raise TypeError(f"model begins with a {type(first).__name__}, expected a torch.nn.Linear")
-    return first.in_features
+        output = graph.lower(model, "", "input")
+    width = _MODELS[kind](model)
+    nodes = drop_dead("input", width, fold_affine(graph.nodes, output), output)
+    return Program("input", width, tuple(map(_rounded, nodes)), output, dict(meta or {}))
 
 
 def array(tensor: Tensor | None) -> np.ndarray | None:

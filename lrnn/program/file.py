@@ -28,7 +28,8 @@ from safetensors.numpy import load_file, save_file
 
 from lrnn.files import read_header, written_whole
 from lrnn.program.fixed.nodes import FIXED_NODES
-from lrnn.program.nodes import NODES, Node, tensor_fields
+from lrnn.program.node import Node, tensor_fields
+from lrnn.program.nodes import NODES
 from lrnn.program.program import Program, attributes, tensors
 
 FORMAT = "lrnn-program"

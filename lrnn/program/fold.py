@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from lrnn.program.nodes import Affine, Linear, Node
+from lrnn.program.node import Node
+from lrnn.program.nodes import Affine, Linear
 
 
 def fold_affine(nodes: Iterable[Node], output: str) -> list[Node]:

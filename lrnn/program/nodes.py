@@ -9,79 +9,15 @@ file format and the checks follow from its fields.
 from __future__ import annotations
 
 import math
-from dataclasses import Field, dataclass, field, fields
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from lrnn.program.fixed.format import Format
+from lrnn.program.node import Node, axes
 
-
-def axes(*lengths: str | int, dtypes: tuple[str, ...] = ("float32",)) -> dict:
-    """An array's axes: a number is that length, a name stands for one length all over a node; and what it may
-    hold once it is part of a Program.
-    """
-    return {"axes": lengths, "dtypes": dtypes}
-
-
-def tensor_fields(kind: type[Node] | Node) -> dict[str, Field]:
-    """The fields that hold arrays, by name. One may be None where that is the field's default."""
-    return {f.name: f for f in fields(kind) if "axes" in f.metadata}
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """Base of all nodes. `name` is the value it makes, `inputs` the values it reads."""
-
-    op: ClassVar[str]
-    arity: ClassVar[int] = 1
-    state_dtype: ClassVar[str] = "float32"
-
-    name: str
-    inputs: tuple[str, ...]
-
-    def __post_init__(self):
-        lengths: dict[str, int] = {}  # of the axes named so far
-        for name, declared in tensor_fields(self).items():
-            value, axes = getattr(self, name), declared.metadata["axes"]
-            if value is None and declared.default is None:
-                continue
-            if not isinstance(value, np.ndarray):
-                raise self.error(f"{name} is {type(value).__name__}, expected an array {_text(axes)}")
-            if value.ndim != len(axes):
-                raise self.error(f"{name} has shape {value.shape}, expected {_text(axes)}")
-            for axis, length in zip(axes, value.shape, strict=True):
-                if length != (axis if isinstance(axis, int) else lengths.setdefault(axis, length)):
-                    known = tuple(lengths.get(a, a) for a in axes)
-                    raise self.error(f"{name} has shape {value.shape}, expected {_text(known)}")
-
-    def width(self, widths: tuple[int, ...]) -> int:
-        """Width of the value made from inputs of these widths; ValueError where they do not fit."""
-        return widths[0]
-
-    @property
-    def state_width(self) -> int:
-        """Numbers carried from one frame to the next; they start at zero."""
-        return 0
-
-    def format(self, inputs: tuple[Format | None, ...]) -> Format | None:
-        """What kind of integers the node makes of such inputs, None where it makes floats.
-
-        Raises:
-            ValueError: the node does not read such values, or a sum in it could overflow.
-        """
-        if any(inputs):
-            raise self.error("it reads integers, expected floats: see lrnn.program.fixed for integer nodes")
-        return None
-
-    def error(self, text: str) -> ValueError:
-        """An error, to be raised, that names this node."""
-        return ValueError(f"node {self.name!r} ({self.op}): {text}")
-
-    def _expect(self, what: str, found: int, expected: int) -> None:
-        if found != expected:
-            raise self.error(f"{what} is {found}, expected {expected}")
+MOST_TOKENS = 1 << 24
+"""A token's number is a float32, which holds integers up to here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +67,54 @@ class Diagonal(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Gated(Node):
+    """h = u + g (x - u), u the last h, or that turned by `rotation`: reads g = 1 - f, then x.
+
+    g (N,) lies in [0, 1]: what is written, f what is kept. Real: x, h are (N,). With a rotation they hold
+    (re, im) pairs side by side, 2 N numbers, u = rotation * h is a complex product, and g counts for both
+    parts. An HGRN's recurrence, f exp(j theta) h + (1 - f) x.
+    """
+
+    op: ClassVar[str] = "gated"
+    arity: ClassVar[int] = 2
+    size: int = 0  # N
+    rotation: np.ndarray | None = field(default=None, metadata=axes("N", 2))  # cos, sin
+
+    def width(self, widths):
+        """N, or 2 N with a rotation."""
+        if self.rotation is not None:
+            self._expect("rows of its rotation", len(self.rotation), self.size)
+        self._expect("first input's width", widths[0], self.size)
+        self._expect("second input's width", widths[1], self.state_width)
+        return self.state_width
+
+    @property
+    def state_width(self) -> int:
+        """That of the value: the last h."""
+        return self.size if self.rotation is None else 2 * self.size
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding(Node):
+    """y = weight[token]. Reads the program's input: one number per frame, a token's."""
+
+    op: ClassVar[str] = "embedding"
+    weight: np.ndarray = field(metadata=axes("V", "n"))
+
+    def width(self, widths):
+        """n."""
+        self._expect("input width", widths[0], 1)
+        if len(self.weight) > MOST_TOKENS:
+            raise self.error(f"it knows {len(self.weight)} tokens, expected at most {MOST_TOKENS}")
+        return self.weight.shape[1]
+
+    @property
+    def tokens(self) -> int:
+        """V."""
+        return len(self.weight)
+
+
+@dataclass(frozen=True, eq=False)
 class Relu(Node):
     """y = max(x, 0), element by element: on a complex value, by parts."""
 
@@ -157,6 +141,13 @@ class Sigmoid(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Silu(Node):
+    """y = x / (1 + exp(-x))."""
+
+    op: ClassVar[str] = "silu"
+
+
+@dataclass(frozen=True, eq=False)
 class Gelu(Node):
     """GELU in its tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))."""
 
@@ -170,6 +161,22 @@ class LayerNorm(Node):
     op: ClassVar[str] = "layer_norm"
     scale: np.ndarray = field(metadata=axes("n"))
     shift: np.ndarray = field(metadata=axes("n"))
+    eps: float = 1e-6
+
+    def width(self, widths):
+        """That of its input."""
+        if not 0 <= self.eps < math.inf:
+            raise self.error(f"eps is {self.eps}, expected a finite number >= 0")
+        self._expect("input width", widths[0], len(self.scale))
+        return len(self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class RmsNorm(Node):
+    """y = x / sqrt(mean(x^2) + eps) * scale over the vector."""
+
+    op: ClassVar[str] = "rms_norm"
+    scale: np.ndarray = field(metadata=axes("n"))
     eps: float = 1e-6
 
     def width(self, widths):
@@ -245,21 +252,21 @@ class LogSoftmax(Node):
     op: ClassVar[str] = "log_softmax"
 
 
-def _text(axes: tuple) -> str:
-    return f"({', '.join(map(str, axes))}{',' if len(axes) == 1 else ''})"
-
-
 NODES: dict[str, type[Node]] = {
     kind.op: kind
     for kind in (
         Linear,
         Affine,
         Diagonal,
+        Gated,
+        Embedding,
         Relu,
         PairRelu,
         Sigmoid,
+        Silu,
         Gelu,
         LayerNorm,
+        RmsNorm,
         Add,
         Product,
         Round,

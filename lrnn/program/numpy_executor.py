@@ -50,7 +50,8 @@ class NumpyExecutor:
             y (output_width,) float32, and the state to give to the next step.
 
         Raises:
-            ValueError: x has another shape, or holds NaN or infinity; state is not that of this program.
+            ValueError: x has another shape, or holds NaN, infinity or a number that is no token's; state is
+                not that of this program.
         """
         values, after = self.trace(x, state)
         return values[self.program.output], after
@@ -65,6 +66,7 @@ class NumpyExecutor:
             raise ValueError(f"x has shape {x.shape}, expected ({self.program.input_width},)")
         if not np.isfinite(x).all():
             raise ValueError("x has NaN or infinite values")
+        self.program.check_tokens(x, "x")
         values = {self.program.input: x}
         after: State = {}
         for node in self.program.nodes:
@@ -104,9 +106,13 @@ def _pair_relu(node: op.PairRelu, x: np.ndarray) -> np.ndarray:
     return np.where(keep[:, None], pairs, np.float32(0)).reshape(-1)
 
 
-def _sigmoid(node: op.Sigmoid, x: np.ndarray) -> np.ndarray:
+def _sigmoid(node: op.Node, x: np.ndarray) -> np.ndarray:
     e = np.exp(-np.abs(x))  # in (0, 1]: never overflows
     return np.where(x >= 0, np.float32(1), e) / (np.float32(1) + e)
+
+
+def _silu(node: op.Silu, x: np.ndarray) -> np.ndarray:
+    return x * _sigmoid(node, x)
 
 
 def _gelu(node: op.Gelu, x: np.ndarray) -> np.ndarray:
@@ -117,6 +123,14 @@ def _gelu(node: op.Gelu, x: np.ndarray) -> np.ndarray:
 def _layer_norm(node: op.LayerNorm, x: np.ndarray) -> np.ndarray:
     centred = x - x.mean()
     return centred / np.sqrt((centred * centred).mean() + np.float32(node.eps)) * node.scale + node.shift
+
+
+def _rms_norm(node: op.RmsNorm, x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt((x * x).mean() + np.float32(node.eps)) * node.scale
+
+
+def _embedding(node: op.Embedding, x: np.ndarray) -> np.ndarray:
+    return node.weight[int(x[0])]
 
 
 def _add(node: op.Add, x0: np.ndarray, x1: np.ndarray) -> np.ndarray:
@@ -137,12 +151,24 @@ def _log_softmax(node: op.LogSoftmax, x: np.ndarray) -> np.ndarray:
 
 
 def _diagonal(node: op.Diagonal, x: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    are, aim = node.a[:, 0], node.a[:, 1]  # (P,)
-    hre, him = h[0::2], h[1::2]
-    new = np.empty_like(h)
-    new[0::2] = are * hre - aim * him + x[0::2]
-    new[1::2] = are * him + aim * hre + x[1::2]
+    new = _turned(node.a, h) + x
     return new, new
+
+
+def _gated(node: op.Gated, g: np.ndarray, x: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if node.rotation is not None:
+        g, h = np.repeat(g, 2), _turned(node.rotation, h)
+    new = h + g * (x - h)
+    return new, new
+
+
+def _turned(a: np.ndarray, h: np.ndarray) -> np.ndarray:
+    are, aim = a[:, 0], a[:, 1]  # (P,)
+    hre, him = h[0::2], h[1::2]
+    product = np.empty_like(h)
+    product[0::2] = are * hre - aim * him
+    product[1::2] = are * him + aim * hre
+    return product
 
 
 def _mean_pool(node: op.MeanPool, x: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,12 +182,16 @@ _FUNCTIONS: dict[type[op.Node], Callable] = {
     op.Relu: _relu,
     op.PairRelu: _pair_relu,
     op.Sigmoid: _sigmoid,
+    op.Silu: _silu,
     op.Gelu: _gelu,
     op.LayerNorm: _layer_norm,
+    op.RmsNorm: _rms_norm,
+    op.Embedding: _embedding,
     op.Add: _add,
     op.Product: _product,
     op.Round: _round,
     op.LogSoftmax: _log_softmax,
     op.Diagonal: _diagonal,
+    op.Gated: _gated,
     op.MeanPool: _mean_pool,
 }

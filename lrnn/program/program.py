@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrnn.program.nodes import Node, tensor_fields
+from lrnn.program.node import Node, tensor_fields
 
 if TYPE_CHECKING:
     from lrnn.program.fixed.format import Format
@@ -37,6 +37,8 @@ class Program:
             raise ValueError(f"input_width is {self.input_width}, expected at least 1")
         self.widths  # noqa: B018  raises on a graph that does not fit
         for node in self.nodes:
+            if node.tokens and node.inputs != (self.input,):
+                raise node.error(f"it reads {node.inputs[0]!r}, expected {self.input!r}, the program's input")
             for name, tensor in tensors(node).items():
                 dtypes = tensor_fields(node)[name].metadata["dtypes"]
                 if tensor.dtype.name not in dtypes:
@@ -91,6 +93,22 @@ class Program:
     def state_widths(self) -> dict[str, int]:
         """Numbers carried from frame to frame, by the name of the node, in execution order."""
         return {node.name: node.state_width for node in self.nodes if node.state_width}
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether a frame is one number, that of a token."""
+        return any(node.tokens for node in self.nodes)
+
+    def check_tokens(self, x: np.ndarray, name: str) -> None:
+        """ValueError where frames x (..., input_width), called `name` in the error, should be tokens of the
+        program and are not; anything passes where it reads none.
+        """
+        for node in self.nodes:
+            wrong = x[(x < 0) | (x >= node.tokens) | (x != np.floor(x))] if node.tokens else x[:0]
+            if wrong.size:
+                raise node.error(
+                    f"{name} has {wrong[0]:g}, expected a token's number, 0 to {node.tokens - 1}"
+                )
 
     def check_state(self, shapes: dict[str, tuple[int, ...]], batch: tuple[int, ...] = ()) -> None:
         """ValueError unless `shapes` names every node that remembers, each with the shape (*batch, width)."""

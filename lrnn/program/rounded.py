@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from lrnn.program import nodes as op
-from lrnn.program.calibrate import messages
+from lrnn.program.calibrate import gates, messages
 from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, get_scheme
-from lrnn.quant.exponent import decay_to_grid
+from lrnn.quant.exponent import MOST_GATE_EXPONENT, decay_to_grid, rotation_to_grid
 from lrnn.quant.fake import Grid
 from lrnn.quant.tap import message_exponent
 
@@ -39,23 +39,30 @@ def rounded(program: Program, scheme: str | Scheme, ranges: Ranges | None = None
     nodes = [_with_rounded_weights(program, node, readers, scheme) for node in program.nodes]
     if ranges is None or scheme.float_weights:
         return replace(program, nodes=tuple(nodes))
-    read = messages(program)
-    narrow = [  # in execution order, so that the first that has no scale is the one to be named
-        name
-        for name in program.widths
-        if name in read and name != program.output and not all(isinstance(n, _PASSING) for n in readers[name])
-    ]
-    makers = {node.name: node for node in program.nodes}
     exponents = {}
-    for name in narrow:
+    makers, opens = {node.name: node for node in program.nodes}, gates(program)
+    for name in _narrow(program, readers):
         exponents[name] = message_exponent(
             ranges[name],
-            scheme.activation_bits,
+            scheme.gate_bits if name in opens else scheme.activation_bits,
             made_by_sigmoid=isinstance(makers.get(name), op.Sigmoid),
             read_by_sigmoid=all(isinstance(n, op.Sigmoid) for n in readers[name]),
             name=name,
         )
+        if name in opens:
+            exponents[name] = min(exponents[name], MOST_GATE_EXPONENT)
     return replace(program, nodes=tuple(_with_rounding(program.input, nodes, exponents)))
+
+
+def _narrow(program: Program, readers: dict[str, list[op.Node]]) -> list[str]:
+    """Values of few bits, in execution order, so that the first that has no scale is the one to be named. A
+    token is none; what a table makes is one even where only a state reads it.
+    """
+    read = messages(program)
+    tables = {node.name for node in program.nodes if isinstance(node, op.Silu)}
+    found = {v for v in read if not all(isinstance(n, _PASSING) for n in readers[v])} | tables
+    found -= {program.output, program.input} if program.reads_tokens else {program.output}
+    return [name for name in program.widths if name in found]
 
 
 def _with_rounded_weights(
@@ -64,8 +71,18 @@ def _with_rounded_weights(
     if isinstance(node, op.Diagonal) and not scheme.float_weights:
         a = torch.view_as_complex(torch.from_numpy(node.a.astype(np.float64)))
         return replace(node, a=_float32(torch.view_as_real(decay_to_grid(a, scheme.a_bits))))
+    if isinstance(node, op.Gated) and node.rotation is not None and not scheme.float_weights:
+        rotation = torch.view_as_complex(torch.from_numpy(node.rotation.astype(np.float64)))
+        on_grid = torch.view_as_real(rotation_to_grid(rotation, scheme.a_bits))
+        return replace(node, rotation=_float32(on_grid))
     if isinstance(node, op.Affine):
+        if node.name in gates(program):
+            if scheme.float_weights:
+                return node
+            return replace(node, scale=_on_grid(node.scale, scheme, scheme.gate_bits, "row"))
         return replace(node, scale=_on_grid(node.scale, scheme, scheme.d_bits, "row"))
+    if isinstance(node, op.Embedding):
+        return replace(node, weight=_on_grid(node.weight, scheme, scheme.weight_bits, scheme.weight_scale))
     if isinstance(node, op.Linear):
         makers = {n.name: n for n in program.nodes}
         source = makers.get(node.inputs[0])

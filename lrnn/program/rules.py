@@ -1,76 +1,14 @@
-"""How the modules of lrnn.nn become nodes, in the order of its files, and torch.nn's dense ones."""
+"""How the layers that all models are made of become nodes."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import nn
 
-from lrnn.nn import S5, BatchNorm, S5Block, SequenceModel
+from lrnn.nn import BatchNorm
+from lrnn.nn.norm import RMSNorm
 from lrnn.program import nodes as op
-from lrnn.program.compiler import Graph, array, lowers
-
-
-@lowers(SequenceModel)
-def sequence_model(graph: Graph, model: SequenceModel, path: str, x: str) -> str:
-    """Encoder, blocks, decoder. The root of a graph: the names of its nodes carry no prefix."""
-    config = model.config
-    if config.input_exponent is not None:
-        x = graph.add(op.Round("round", (x,), config.input_exponent))
-    x = graph.lower(model.encoder, "encoder", x)
-    if config.relu != "none":
-        x = graph.add(op.Relu("relu", (x,)))
-    for i, block in enumerate(model.blocks):
-        x = graph.lower(block, f"blocks.{i}", x)
-    if model.pools:
-        x = graph.add(op.MeanPool("pool", (x,), config.d_model))
-    x = graph.lower(model.decoder, "decoder", x)
-    return x if config.head == "regression" else graph.add(op.LogSoftmax("log_softmax", (x,)))
-
-
-@lowers(S5Block)
-def s5_block(graph: Graph, block: S5Block, path: str, x: str) -> str:
-    """Norm, S5, activation, gate, residual."""
-    config = block.config
-    y = graph.lower(block.norm, f"{path}.norm", x) if config.prenorm else x
-    y = graph.lower(block.ssm, f"{path}.ssm", y)
-    y = graph.add(op.Add(f"{path}.residual", (x, _gate(graph, block, path, y))))
-    if not config.prenorm:
-        y = graph.lower(block.norm, f"{path}.norm", y)
-    return graph.add(op.Relu(f"{path}.relu", (y,))) if config.relu != "none" else y
-
-
-def _gate(graph: Graph, block: S5Block, path: str, y: str) -> str:
-    activation = op.Relu if block.config.relu != "none" else op.Gelu
-    x1 = graph.add(activation(f"{path}.activation", (y,)))
-    if block.out2 is None:
-        return x1
-    gate = graph.add(op.Sigmoid(f"{path}.sigmoid", (graph.lower(block.out2, f"{path}.out2", x1),)))
-    if block.out1 is not None:
-        gated = graph.lower(block.out1, f"{path}.out1", x1)
-    else:
-        gated = x1 if block.config.glu == "half1" else y
-    return graph.add(op.Product(f"{path}.gate", (gated, gate)))
-
-
-@lowers(S5)
-def s5(graph: Graph, ssm: S5, path: str, x: str) -> str:
-    """B_bar, the recurrence, its ReLU, C, and D beside them.
-
-    lambda_bar and the matrices are those the layer itself uses, not recomputed in float64: one unit in the
-    last place of lambda_bar grows over thousands of frames in a slow state.
-    """
-    if ssm.options.bidirectional:
-        raise ValueError(f"{path}: a bidirectional S5 reads the future and cannot stream")
-    lambda_bar, gain = ssm.discretize()
-    h = graph.add(op.Linear(f"{path}.B", (x,), array(ssm.input_matrix(gain))))
-    h = graph.add(op.Diagonal(f"{path}.state", (h,), array(torch.view_as_real(lambda_bar))))
-    if ssm.relu != "none":
-        h = graph.add((op.Relu if ssm.relu == "parts" else op.PairRelu)(f"{path}.relu", (h,)))
-    y = graph.add(op.Linear(f"{path}.C", (h,), array(ssm.output_matrix())))
-    D = array(ssm.D)
-    skip = graph.add(op.Affine(f"{path}.D", (x,), D, np.zeros_like(D)))
-    return graph.add(op.Add(path, (y, skip)))
+from lrnn.program.compiler import Graph, array, inside, lowers
 
 
 @lowers(BatchNorm)
@@ -83,9 +21,7 @@ def batch_norm(graph: Graph, norm: BatchNorm, path: str, x: str) -> str:
 @lowers(nn.LayerNorm)
 def layer_norm(graph: Graph, norm: nn.LayerNorm, path: str, x: str) -> str:
     """Layer norm over the last axis, with or without scale and shift."""
-    if len(norm.normalized_shape) != 1:
-        raise ValueError(f"{path}: normalized_shape is {tuple(norm.normalized_shape)}, expected one axis")
-    (n,) = norm.normalized_shape
+    n = _one_axis(norm, path)
     scale = np.ones(n) if norm.weight is None else array(norm.weight)
     shift = np.zeros(n) if norm.bias is None else array(norm.bias)
     return graph.add(op.LayerNorm(path, (x,), scale, shift, norm.eps))
@@ -97,16 +33,58 @@ def linear(graph: Graph, module: nn.Linear, path: str, x: str) -> str:
     return graph.add(op.Linear(path, (x,), array(module.weight), array(module.bias)))
 
 
-@lowers(nn.Sequential)
+def _first_width(modules: nn.Sequential) -> int:
+    first = next(iter(modules), None)
+    if not isinstance(first, nn.Linear):
+        raise TypeError(f"model begins with a {type(first).__name__}, expected a torch.nn.Linear")
+    return first.in_features
+
+
+@lowers(nn.Sequential, input_width=_first_width)
 def sequential(graph: Graph, modules: nn.Sequential, path: str, x: str) -> str:
     """One module after another: a stack of dense layers, frame by frame."""
-    prefix = "" if path == "model" else f"{path}."  # the root of a graph names no node
     for name, module in modules.named_children():
-        x = graph.lower(module, f"{prefix}{name}", x)
+        x = graph.lower(module, inside(path, name), x)
     return x
+
+
+@lowers(nn.Embedding)
+def embedding(graph: Graph, module: nn.Embedding, path: str, x: str) -> str:
+    """A table of vectors, which are as they are (padding_idx is about training)."""
+    if module.max_norm is not None:
+        raise ValueError(f"{path}: max_norm is {module.max_norm}, which changes its table, expected None")
+    return graph.add(op.Embedding(path, (x,), array(module.weight)))
+
+
+@lowers(RMSNorm)
+@lowers(nn.RMSNorm)
+def rms_norm(graph: Graph, norm: nn.RMSNorm, path: str, x: str) -> str:
+    """Root mean square norm over the last axis, with or without scale."""
+    n = _one_axis(norm, path)
+    scale = np.ones(n) if norm.weight is None else array(norm.weight)
+    eps = float(np.finfo(np.float32).eps) if norm.eps is None else norm.eps
+    return graph.add(op.RmsNorm(path, (x,), scale, eps))
 
 
 @lowers(nn.ReLU)
 def relu(graph: Graph, module: nn.ReLU, path: str, x: str) -> str:
-    """Element by element."""
+    """max(x, 0)."""
     return graph.add(op.Relu(path, (x,)))
+
+
+@lowers(nn.SiLU)
+def silu(graph: Graph, module: nn.SiLU, path: str, x: str) -> str:
+    """x sigmoid(x)."""
+    return graph.add(op.Silu(path, (x,)))
+
+
+@lowers(nn.Identity)
+def identity(graph: Graph, module: nn.Identity, path: str, x: str) -> str:
+    """No node."""
+    return x
+
+
+def _one_axis(norm: nn.LayerNorm | nn.RMSNorm, path: str) -> int:
+    if len(norm.normalized_shape) != 1:
+        raise ValueError(f"{path}: normalized_shape is {tuple(norm.normalized_shape)}, expected one axis")
+    return norm.normalized_shape[0]

@@ -9,6 +9,7 @@ from lrnn.quant.exponent import (
     exponent_for_range,
     largest_integer,
     quantize_decay,
+    quantize_rotation,
     quantize_weight,
 )
 from lrnn.quant.fake import fake_round
@@ -37,6 +38,7 @@ __all__ = [
     "largest_integer",
     "prepare",
     "quantize_decay",
+    "quantize_rotation",
     "quantize_weight",
     "set_ranges",
     "strip",

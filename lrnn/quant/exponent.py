@@ -16,6 +16,9 @@ MOST_EXPONENT = 126
 SATURATED_SIGMOID = 16.0
 """Beyond it a sigmoid is 0 or 1 to 23 bits."""
 
+MOST_GATE_EXPONENT = 30
+"""What a gate's product drops has to fit 32 bits."""
+
 _MOST_DECAY_EXPONENT = 30  # squares of such integers fit 62 bits
 
 
@@ -104,9 +107,35 @@ def quantize_decay(lambda_bar: np.ndarray | Tensor, bits: int) -> tuple[np.ndarr
     return integers.numpy().astype(np.int32), exponents.numpy().astype(np.int32)
 
 
+def quantize_rotation(rotation: np.ndarray | Tensor, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `quantize_decay`, of numbers on the unit circle: rounded, they lie on it or inside.
+
+    Args:
+        rotation: (N,) complex, of magnitude 1 to float32's precision.
+        bits: of each part of 1 - rotation, with the sign, 2 to 24; 4 hold any.
+
+    Returns:
+        integers (N, 2) int32, and exponents (N,) int32, 1 to 30.
+
+    Raises:
+        ValueError: a magnitude is not 1, or 1 - rotation too large for these bits.
+    """
+    _check_bits(bits)
+    integers, exponents = _rotation_integers(torch.as_tensor(rotation).detach().cpu(), bits)
+    return integers.numpy().astype(np.int32), exponents.numpy().astype(np.int32)
+
+
 def decay_to_grid(lambda_bar: Tensor, bits: int) -> Tensor:
     """The lambda_bar (P,) complex128 that `quantize_decay` gives."""
-    integers, exponents = _decay_integers(lambda_bar, bits)
+    return _from_decay(*_decay_integers(lambda_bar, bits))
+
+
+def rotation_to_grid(rotation: Tensor, bits: int) -> Tensor:
+    """The rotation (N,) complex128 that `quantize_rotation` gives."""
+    return _from_decay(*_rotation_integers(rotation, bits))
+
+
+def _from_decay(integers: Tensor, exponents: Tensor) -> Tensor:
     decay = torch.ldexp(integers.double(), -exponents[:, None])
     return torch.complex(1 - decay[:, 0], -decay[:, 1])
 
@@ -116,17 +145,38 @@ def _decay_integers(lambda_bar: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     if not (lambda_bar.abs() < 1).all():  # nor NaN
         p = int(torch.where(lambda_bar.abs() < 1, 0.0, 1.0).argmax())
         raise ValueError(f"|lambda_bar| of state {p} is {lambda_bar[p].abs():.7g}, expected less than 1")
-    decay = torch.stack((1 - lambda_bar.real, -lambda_bar.imag), 1)
-    exponents = _exponents(row_peaks(decay, "row"), bits).clamp(0, _MOST_DECAY_EXPONENT)
+    integers, exponents = _of_one_minus(lambda_bar, bits, 0, "lambda_bar")
+    return _drawn_in(integers, exponents, -1), exponents
+
+
+def _rotation_integers(rotation: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    rotation = rotation.to(torch.complex128)
+    wrong = ~((rotation.abs() - 1).abs() < 1e-5)  # also NaN
+    if wrong.any():
+        n = int(wrong.int().argmax())
+        raise ValueError(f"|rotation| of state {n} is {rotation[n].abs():.7g}, expected 1")
+    integers, exponents = _of_one_minus(rotation, bits, 1, "rotation")
+    return _drawn_in(integers, exponents, 0), exponents
+
+
+def _of_one_minus(z: Tensor, bits: int, least: int, name: str) -> tuple[Tensor, Tensor]:
+    """Integers (P, 2) of 1 - z, and exponents, at least `least`; ValueError where that is too fine."""
+    decay = torch.stack((1 - z.real, -z.imag), 1)
+    exponents = _exponents(row_peaks(decay, "row"), bits).clamp(least, _MOST_DECAY_EXPONENT)
     integers = torch.ldexp(decay, exponents[:, None]).round_().long()
-    one = torch.ones_like(exponents, dtype=torch.int64) << exponents
     if (integers.abs() > largest_integer(bits)).any():
-        raise ValueError(f"{bits} bits do not hold 1 - lambda_bar, whose parts reach {decay.abs().max():.7g}")
+        raise ValueError(f"{bits} bits do not hold 1 - {name}, whose parts reach {decay.abs().max():.7g}")
+    return integers, exponents
+
+
+def _drawn_in(integers: Tensor, exponents: Tensor, most: int) -> Tensor:
+    """Brings z = 1 - integers 2^-exponents nearer to zero until |z|^2 - 1, as integers, is at most `most`."""
+    one = torch.ones_like(exponents, dtype=torch.int64) << exponents
     while True:
-        re, im = one - integers[:, 0], -integers[:, 1]  # of lambda_bar
-        grows = re**2 + im**2 >= one**2
+        re, im = one - integers[:, 0], -integers[:, 1]  # of z
+        grows = re**2 + im**2 - one**2 > most
         if not grows.any():
-            return integers, exponents
+            return integers
         along = re.abs() >= im.abs()
         integers[:, 0] += torch.where(grows & along, re.sign(), 0)
         integers[:, 1] += torch.where(grows & ~along, im.sign(), 0)

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from lrnn.nn import S5, BatchNorm
 from lrnn.nn.s5 import MAX_DECAY, discretize
-from lrnn.quant.exponent import decay_to_grid, largest_integer, row_peaks, spread, to_grid
+from lrnn.quant.exponent import (
+    decay_to_grid,
+    largest_integer,
+    rotation_to_grid,
+    row_peaks,
+    spread,
+    to_grid,
+)
 from lrnn.quant.scheme import Rounding, WeightScale
 
 _E4M3_MAX = 448.0
@@ -242,6 +249,24 @@ class QuantizedEigenvalue(nn.Module):
     def right_inverse(self, value: Tensor) -> Tensor:
         """As for any weight."""
         return value
+
+
+class QuantizedRotation(nn.Module):
+    """Rounds (cos, sin) (N, 2) as fixed point does: 1 - rotation, and to the inside of the circle.
+
+    Args:
+        bits: of the real and of the imaginary part.
+    """
+
+    def __init__(self, bits: int):
+        super().__init__()
+        self.bits = bits
+
+    def forward(self, rotation: Tensor) -> Tensor:
+        """The rounded rotation; the gradient is that of the identity."""
+        with torch.no_grad():
+            rounded = torch.view_as_real(rotation_to_grid(torch.view_as_complex(rotation), self.bits))
+        return _Replaced.apply(rotation, rounded.to(rotation.dtype), None)
 
 
 def _trained(module: nn.Module, name: str) -> Tensor:

@@ -16,30 +16,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lrnn.nn import HGRN
 from lrnn.prune.mask import unshare_class
-from lrnn.quant.fake import Columns, Deviations, Grid, QuantizedEigenvalue, QuantizedInput, QuantizedWeight
+from lrnn.quant.fake import (
+    Columns,
+    Deviations,
+    Grid,
+    QuantizedEigenvalue,
+    QuantizedInput,
+    QuantizedRotation,
+    QuantizedWeight,
+)
+from lrnn.quant.found import Target
 from lrnn.quant.observer import Histogram, check_observer
 from lrnn.quant.ranges import Observer, Ranges
 from lrnn.quant.scheme import Scheme, get_scheme
-from lrnn.quant.sites import Target, find
+from lrnn.quant.sites import find
 from lrnn.quant.tap import Tap, named_taps, taps
 
+_RECURRENT = ("decay", "bounds", "rotation")  # of what a recurrence multiplies its state by
 _QUANTIZERS = (QuantizedWeight, QuantizedInput, QuantizedEigenvalue)
 
 
 def prepare(model: nn.Module, scheme: str | Scheme = "w8a16", exclude: Sequence[str] = ()) -> None:
     """Round weights from here on, and activations as soon as they are calibrated.
 
-    SequenceModels are quantised as `lrnn.compile` and fixed point see them; of other modules S5Blocks, S5s
-    and Linear layers, with what they read. Parameters keep their identity and their floats, so that an
-    optimiser made before goes on working; masks come first, so prune before. A batch norm that is folded is
-    frozen: its scale is part of a rounded matrix, and a running average would move the grid at every step.
-    Biases stay
-    floats: fixed point gives them 32 bits.
+    SequenceModels, LanguageModels and HGRNStacks are quantised as `lrnn.compile` and fixed point see them; of
+    other modules the blocks and layers of both kinds and Linear layers, with what they read. Parameters keep
+    their identity and their floats, so that an optimiser made before goes on working; masks come first, so
+    prune before. A batch norm that is folded is frozen: its scale is part of a rounded matrix, and a running
+    average would move the grid at every step. Biases and the scales of other norms stay floats: fixed point
+    gives them 32 and 16 bits.
 
     A recurrence's state is bounded to its range and not rounded, as rounding would make the scan non-linear;
-    what a matrix reads of it is rounded. A scheme of float weights rounds no activation and leaves lambda_bar
-    alone.
+    what a matrix reads of it is rounded. An HGRN's gates are rounded before the scan; its bounds and its
+    rotations are constants at inference and lie on their grids. A scheme of float weights rounds no
+    activation and leaves lambda_bar, bounds and rotations alone.
 
     Args:
         model: changed in place.
@@ -59,19 +71,29 @@ def prepare(model: nn.Module, scheme: str | Scheme = "w8a16", exclude: Sequence[
         if target.norm is not None and target.norm not in norms:
             norms[target.norm] = (Deviations if target.role == "scale" else Columns)(target.norm)
     for target in found.targets:
-        if scheme.float_weights and target.role == "decay":
-            continue
-        unshare_class(target.owner)
-        # unsafe: of a B in half precision a float32 comes back, which the layer computes with anyway.
-        parametrize.register_parametrization(
-            target.owner, target.attribute, _quantizer(target, scheme, norms.get(target.norm)), unsafe=True
-        )
+        if not (scheme.float_weights and target.role in _RECURRENT):
+            _round(target, scheme, norms.get(target.norm))
     if scheme.float_weights:
         return
     narrows = scheme.matrix_input_bits < scheme.activation_bits
     for site in found.sites:
         if narrows or not site.again:
             Tap(site, scheme).attach(site.owner, site.side)
+
+
+def _round(target: Target, scheme: Scheme, columns: Columns | None) -> None:
+    """A weight is rounded from here on; of an HGRN the constants that come of it, not the parameters."""
+    if target.role == "rotation":
+        target.owner.rotation = QuantizedRotation(scheme.a_bits)
+    elif target.role == "bounds":
+        for block in target.owner.blocks:
+            block.mixer.share = Grid(scheme.gate_bits, "row")
+    else:
+        unshare_class(target.owner)
+        # unsafe: of a B in half precision a float32 comes back, which the layer computes with anyway.
+        parametrize.register_parametrization(
+            target.owner, target.attribute, _quantizer(target, scheme, columns), unsafe=True
+        )
 
 
 def _quantizer(target: Target, scheme: Scheme, columns: Columns | None) -> nn.Module:
@@ -131,6 +153,9 @@ def calibrate_model(
         tap.watching = Histogram(tap.site_name)
     model.eval()
     try:
+        for owner, tap in taps(model):
+            if isinstance(owner, nn.Embedding):  # also the rows of tokens that the data lack
+                tap.watching.see(owner.weight)
         for x in inputs:
             clips += len(x)
             model(x)
@@ -219,6 +244,9 @@ def _remove(model: nn.Module, write: bool) -> None:
                 parametrize.remove_parametrizations(owner, name, leave_parametrized=False)
     for norm_columns in columns:
         norm_columns.release()
+    for layer in model.modules():
+        if isinstance(layer, HGRN):
+            layer.share, layer.rotation = nn.Identity(), nn.Identity()
     for owner, tap in list(taps(model)):
         tap.detach(owner)
 

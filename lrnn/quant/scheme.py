@@ -34,7 +34,8 @@ class Scheme:
 
     Args:
         name: of the scheme; travels with what is made by it.
-        a_bits: lambda_bar of an S5, real and imaginary part each.
+        a_bits: lambda_bar of an S5 and the rotation of a complex HGRN, real and imaginary part each; the
+            gates of an HGRN, up to 16.
         b_bits: B_bar, as it runs: discretised.
         c_bits: C.
         d_bits: D, and any other diagonal map.
@@ -92,6 +93,13 @@ class Scheme:
     def matrix_input_bits(self) -> int:
         """Width of a value where a matrix reads it."""
         return self.activation_bits if self.message_bits is None else self.message_bits
+
+    @property
+    def gate_bits(self) -> int:
+        """Width of an HGRN's gates and of what a bound multiplies them by: a gate is what lambda_bar is in an
+        S5, and a table makes 16 bits at most.
+        """
+        return min(self.a_bits, 16)
 
     def to_json(self) -> dict:
         """Plain values, for a file's header."""

@@ -12,15 +12,17 @@ from torch.utils.hooks import RemovableHandle
 
 from lrnn.quant.exponent import (
     MOST_EXPONENT,
+    MOST_GATE_EXPONENT,
     SATURATED_SIGMOID,
     exponent_for_range,
     largest_integer,
 )
 from lrnn.quant.fake import fake_clamp, fake_round
+from lrnn.quant.found import Site
 from lrnn.quant.observer import Histogram
 from lrnn.quant.ranges import Observer, Range
 from lrnn.quant.scheme import Scheme
-from lrnn.quant.sites import Site, walk
+from lrnn.quant.sites import walk
 
 Side = Literal["input", "output"]
 _OBSERVERS = get_args(Observer)
@@ -82,7 +84,7 @@ class Tap(nn.Module):
         if self.kind == "state":
             return fake_clamp(x, bound)
         scheme = self.scheme
-        x = fake_round(x, exponent, scheme.activation_bits, scheme.rounding)
+        x = fake_round(x, exponent, self.bits, scheme.rounding)
         if self.narrow and scheme.matrix_input_bits < scheme.activation_bits:
             dropped = scheme.activation_bits - scheme.matrix_input_bits
             x = fake_round(x, exponent - dropped, scheme.matrix_input_bits, scheme.rounding)
@@ -94,21 +96,29 @@ class Tap(nn.Module):
         Raises:
             ValueError: the range is zero; names the value.
         """
-        bits = self.scheme.state_bits if self.kind == "state" else self.scheme.activation_bits
         exponent = message_exponent(
             found,
-            bits,
-            made_by_sigmoid=self.kind == "sigmoid",
+            self.bits,
+            made_by_sigmoid=self.kind in ("sigmoid", "opening"),
             read_by_sigmoid=self.kind == "before_sigmoid",
             name=self.site_name,
         )
-        self._grid = exponent, largest_integer(bits) * 2.0**-exponent
+        if self.kind == "gate":
+            exponent = min(exponent, MOST_GATE_EXPONENT)
+        self._grid = exponent, largest_integer(self.bits) * 2.0**-exponent
         self.calibration = found, observer, clips
 
     @property
+    def bits(self) -> int:
+        """Width of the value's integers."""
+        if self.kind == "state":
+            return self.scheme.state_bits
+        return self.scheme.gate_bits if self.kind in ("opening", "gate") else self.scheme.activation_bits
+
+    @property
     def clips_range(self) -> bool:
-        """Whether an observer may clip: not what a recurrence carries."""
-        return self.kind not in ("state", "carried")
+        """Whether an observer may clip: not what a recurrence carries, nor its gate."""
+        return self.kind not in ("state", "carried", "opening", "gate")
 
     def get_extra_state(self) -> Tensor:
         """(6,) float64: max_abs, min, max, count, observer, clips; empty before calibration.

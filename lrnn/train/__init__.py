@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from lrnn.train.denoise import DenoiseModule
     from lrnn.train.keyword_data import KeywordData
     from lrnn.train.keywords import KeywordModule
+    from lrnn.train.language import LanguageModule
     from lrnn.train.optim import parameter_groups, warmup_cosine
     from lrnn.train.plot import PlotSparsity
     from lrnn.train.prune import Prune
     from lrnn.train.quant import QuantizationAware
     from lrnn.train.resume import Resumable, ResumePoints
+    from lrnn.train.text import TextData
 
 _MODULES = {
     "AverageWeights": "average",
@@ -25,6 +27,7 @@ _MODULES = {
     "ExportProgram": "callbacks",
     "KeywordData": "keyword_data",
     "KeywordModule": "keywords",
+    "LanguageModule": "language",
     "PlotSparsity": "plot",
     "Prune": "prune",
     "QuantizationAware": "quant",
@@ -32,6 +35,7 @@ _MODULES = {
     "ReportProgress": "callbacks",
     "ResumePoints": "resume",
     "Resumable": "resume",
+    "TextData": "text",
     "WholeCheckpointIO": "checkpoint_io",
     "load_checkpoint": "checkpoint",
     "parameter_groups": "optim",
@@ -45,6 +49,7 @@ __all__ = [
     "ExportProgram",
     "KeywordData",
     "KeywordModule",
+    "LanguageModule",
     "PlotSparsity",
     "Prune",
     "QuantizationAware",
@@ -52,6 +57,7 @@ __all__ = [
     "ReportProgress",
     "Resumable",
     "ResumePoints",
+    "TextData",
     "WholeCheckpointIO",
     "load_checkpoint",
     "parameter_groups",

@@ -1,4 +1,4 @@
-"""Reading model files of either kind: Lightning checkpoints (.ckpt) and SequenceModel.save's .safetensors."""
+"""Reading model files of either kind: Lightning checkpoints (.ckpt) and a model's own .safetensors."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 
 import torch
 
-from lrnn.nn import SequenceModel, SequenceModelConfig
-from lrnn.nn.model import load_model
+from lrnn.nn.load import Model, load_model, make_model
 from lrnn.prune import attach_masks
 from lrnn.quant import Scheme, convert, prepare
 
 KEY = "lrnn"
-"""Entry of a Lightning checkpoint with `config` (SequenceModelConfig.to_dict) and `meta` (plain values)."""
+"""Entry of a Lightning checkpoint: the model's `kind` (its class), `config` (its to_dict) and `meta`."""
 
 QUANTIZATION = "quantization"
 """Entry of a checkpoint and of the `meta` of what is made from it: the scheme, and ranges by value."""
 
 PREFIX = "model."
-"""What a LightningModule that keeps its SequenceModel as `self.model` puts before its parameters' names."""
+"""What a LightningModule that keeps its model as `self.model` puts before its parameters' names."""
 
 
-def load_checkpoint(path: str | os.PathLike) -> tuple[SequenceModel, dict]:
+def load_checkpoint(path: str | os.PathLike) -> tuple[Model, dict]:
     """Read a model and its `meta`, in which "frontend" describes the transform around a denoiser.
 
     Masks of a checkpoint that was being pruned are attached again as parametrizations; `lrnn.prune.bake`
@@ -44,7 +43,7 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[SequenceModel, dict]:
     checkpoint = read_checkpoint(path)
     if KEY not in checkpoint:
         raise ValueError(f"{path}: found a checkpoint without {KEY!r}, expected one that `lrnn fit` wrote")
-    model = SequenceModel(SequenceModelConfig.from_dict(checkpoint[KEY]["config"]))
+    model = make_model(checkpoint[KEY].get("kind", "SequenceModel"), checkpoint[KEY]["config"])
     state = {
         name.removeprefix(PREFIX): tensor
         for name, tensor in checkpoint["state_dict"].items()

@@ -177,4 +177,5 @@ class DenoiseModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what load_checkpoint makes the network and its front end from, in plain values."""
-        checkpoint[KEY] = {"config": self.model.config.to_dict(), "meta": self.meta}
+        kind, config = type(self.model).__name__, self.model.config.to_dict()
+        checkpoint[KEY] = {"kind": kind, "config": config, "meta": self.meta}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lrnn.nn import S5
+from lrnn.nn import S5, HGRNStack
 
 Decay = Literal["matrices", "all"]
 
@@ -54,8 +54,9 @@ def parameter_groups(
 
     - "ssm": every parameter of an `lrnn.S5` (B, C, D, Lambda_re, Lambda_im, log_step) at `ssm_lr`, never
       decayed.
-    - "decayed": at `lr` with `weight_decay`: with decay="matrices" what has two axes or more; with "all", as
-      in the paper's code, every other parameter, biases and norms included.
+    - "decayed": at `lr` with `weight_decay`: with decay="matrices" what has two axes or more, but not the
+      lower bounds of an `lrnn.HGRNStack`; with "all", as in the paper's code, every other parameter, biases
+      and norms included.
     - "plain": the rest at `lr`.
 
     Masks that are attached as parametrizations change nothing: a dense weight belongs to the group of its
@@ -63,6 +64,7 @@ def parameter_groups(
     """
     if decay not in ("matrices", "all"):
         raise ValueError(f"decay is {decay!r}, expected 'matrices' or 'all'")
+    bounds = {id(module.lower_bounds) for module in model.modules() if isinstance(module, HGRNStack)}
     ssm = {id(p) for module in model.modules() if isinstance(module, S5) for p in module.parameters()}
     groups = {
         "ssm": {"lr": ssm_lr, "weight_decay": 0.0, "params": []},
@@ -75,7 +77,8 @@ def parameter_groups(
         if id(parameter) in ssm:
             name = "ssm"
         else:
-            name = "decayed" if decay == "all" or parameter.ndim > 1 else "plain"
+            is_matrix = parameter.ndim > 1 and id(parameter) not in bounds
+            name = "decayed" if decay == "all" or is_matrix else "plain"
         groups[name]["params"].append(parameter)
     return [{"name": name, **group} for name, group in groups.items() if group["params"]]
 

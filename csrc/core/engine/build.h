@@ -20,6 +20,7 @@ struct lrnn_engine {
     lrnn::Plan plan;
     bool finished = false;
     bool has_integers = false;  // some node is in fixed point
+    std::int32_t tokens = 0;  // how many it knows, where its input frames are tokens' numbers
     std::int32_t output = lrnn::kNone;
     std::int32_t status = LRNN_OK;  // the first error
     std::string error;
@@ -114,7 +115,19 @@ inline Node binary(const lrnn_engine* engine, Kind kind, std::int32_t x0, std::i
     return node;
 }
 
+// A node of `n` numbers for one of so many tokens, whose number x, the engine's input, is.
+inline Node of_token(const lrnn_engine* engine, Kind kind, std::int32_t x, std::int32_t tokens, std::int32_t n) {
+    Node node = unary(engine, kind, x);
+    if (x != 0 || node.width != 1) refuse("x is no frame of one number, expected the input of an engine for tokens");
+    check_between("tokens", tokens, 1, 1 << 24);
+    check_width("n", n);
+    node.tokens = tokens;
+    node.width = n;
+    return node;
+}
+
 inline std::int32_t append(lrnn_engine* engine, Node node) {
+    if (node.tokens > 0) engine->tokens = engine->tokens > 0 ? std::min(engine->tokens, node.tokens) : node.tokens;
     engine->graph.push_back(std::move(node));
     return static_cast<std::int32_t>(engine->graph.size() - 1);
 }

@@ -25,6 +25,23 @@ inline Vector swapped(Vector v) {
     return reinterpret_cast<Vector>((pairs << 32) | (pairs >> 32));
 }
 
+// Lane l of the result is number from[l] of a, then b.
+inline Vector chosen(Vector a, Vector b, Integers from) {
+#if defined(__clang__)
+    Vector out{};
+    for (int k = 0; k < kLanes; ++k) out[k] = from[k] < kLanes ? a[from[k]] : b[from[k] - kLanes];
+    return out;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
+inline Integers lane_numbers() {
+    Integers lanes{};
+    for (int k = 0; k < kLanes; ++k) lanes[k] = k;
+    return lanes;
+}
+
 // out[i] = f(i) for whole vectors, padding included.
 template <typename F>
 inline void each(const Operation& op, float* base, F f) {
@@ -105,6 +122,35 @@ void diagonal(const Operation& op, float* base, std::int32_t) noexcept {
     });
 }
 
+inline Vector moved_towards(Vector x, Vector g, Vector u) { return u + g * (x - u); }
+
+void gated(const Operation& op, float* base, std::int32_t) noexcept {
+    const float *g = base + op.in, *x = base + op.other;
+    float* state = base + op.state;
+    each(op, base, [&](std::int32_t i) {
+        return at(state, i) = moved_towards(at(x, i), at(g, i), at(state, i));
+    });
+}
+
+void turned_gated(const Operation& op, float* base, std::int32_t) noexcept {
+    const float *g = base + op.in, *x = base + op.other;
+    float *state = base + op.state, *out = base + op.out;
+    const Integers half = lane_numbers() / 2;
+    for (std::int32_t i = 0; i < op.n; i += 2 * kLanes) {
+        const Vector gates = at(g, i / 2);
+        for (int part = 0; part < 2; ++part) {
+            const std::int32_t k = i + part * kLanes;
+            const Vector h = at(state, k), u = at(op.a, k) * h + at(op.b, k) * swapped(h);
+            at(out, k) = at(state, k) = moved_towards(at(x, k), chosen(gates, gates, half + part * kLanes / 2), u);
+        }
+    }
+}
+
+void embedding(const Operation& op, float* base, std::int32_t) noexcept {
+    const auto token = static_cast<std::int64_t>(base[op.in]);
+    __builtin_memcpy(base + op.out, op.a + token * op.n, sizeof(float) * static_cast<std::size_t>(op.n));
+}
+
 void relu(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
     each(op, base, [=](std::int32_t i) { return at(x, i) > 0.0f ? at(x, i) : Vector{}; });
@@ -125,6 +171,11 @@ void sigmoid(const Operation& op, float* base, std::int32_t) noexcept {
     each(op, base, [=](std::int32_t i) { return logistic(at(x, i)); });
 }
 
+void silu(const Operation& op, float* base, std::int32_t) noexcept {
+    const float* x = base + op.in;
+    each(op, base, [=](std::int32_t i) { return at(x, i) * logistic(at(x, i)); });
+}
+
 // 0.5 (1 + tanh(u)) = 1 / (1 + exp(-2u)): no cancellation where u is very negative.
 void gelu(const Operation& op, float* base, std::int32_t) noexcept {
     const float* x = base + op.in;
@@ -143,6 +194,13 @@ void layer_norm(const Operation& op, float* base, std::int32_t) noexcept {
     each(op, base, [&](std::int32_t i) { return (at(x, i) - mean) * scale * at(op.a, i) + at(op.b, i); });
 }
 
+void rms_norm(const Operation& op, float* base, std::int32_t) noexcept {
+    const float* x = base + op.in;
+    const float mean = sum(op.n, [=](std::int32_t i) { return at(x, i) * at(x, i); }) / static_cast<float>(op.n);
+    const float scale = 1.0f / __builtin_sqrtf(mean + op.scalar);
+    each(op, base, [&](std::int32_t i) { return at(x, i) * scale * at(op.a, i); });
+}
+
 void add(const Operation& op, float* base, std::int32_t) noexcept {
     const float *x = base + op.in, *other = base + op.other;
     each(op, base, [=](std::int32_t i) { return at(x, i) + at(other, i); });
@@ -153,9 +211,19 @@ void product(const Operation& op, float* base, std::int32_t) noexcept {
     each(op, base, [=](std::int32_t i) { return at(x, i) * at(other, i); });
 }
 
-void gate(const Operation& op, float* base, std::int32_t) noexcept {
+void sigmoid_gate(const Operation& op, float* base, std::int32_t) noexcept {
     const float *x = base + op.in, *other = base + op.other;
     each(op, base, [=](std::int32_t i) { return at(x, i) * logistic(at(other, i)); });
+}
+
+void silu_gate(const Operation& op, float* base, std::int32_t) noexcept {
+    const float *x = base + op.in, *other = base + op.other;
+    each(op, base, [=](std::int32_t i) { return at(x, i) * (at(other, i) * logistic(at(other, i))); });
+}
+
+void relu_gate(const Operation& op, float* base, std::int32_t) noexcept {
+    const float *x = base + op.in, *other = base + op.other;
+    each(op, base, [=](std::int32_t i) { return at(x, i) * (at(other, i) > 0.0f ? at(other, i) : Vector{}); });
 }
 
 void round(const Operation& op, float* base, std::int32_t) noexcept {
@@ -194,9 +262,10 @@ bool all_finite(const float* x, std::int64_t n) noexcept {
     return largest < 0x7f800000;
 }
 
-constexpr Elementwise kElementwise = {clear,     load,    copy, accumulate, scatter, affine,   diagonal,
-                                      relu,      pair_relu, sigmoid, gelu,  layer_norm, add,   product,
-                                      gate,      round,   mean_pool, log_softmax, all_finite};
+constexpr Elementwise kElementwise = {
+    clear,     load,    copy, accumulate, scatter,    affine,   diagonal, gated,   turned_gated, embedding, relu,
+    pair_relu, sigmoid, silu, gelu,       layer_norm, rms_norm, add,      product, sigmoid_gate, silu_gate, relu_gate,
+    round,     mean_pool, log_softmax, all_finite};
 
 }  // namespace
 }  // namespace lrnn

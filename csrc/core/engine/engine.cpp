@@ -18,6 +18,27 @@ Node scaled(const lrnn_engine* engine, Kind kind, std::int32_t x, std::int32_t n
     return node;
 }
 
+void check_eps(float eps) {
+    if (!(eps >= 0.0f) || !std::isfinite(eps)) refuse("eps is " + std::to_string(eps) + ", expected >= 0");
+}
+
+// (n, 2) to its columns, or so that a complex product is a h + b (h with its parts swapped).
+void split_rotation(const float* rotation, std::int32_t n, bool columns, Node& node) {
+    node.a = padded_copy<float>(rotation, columns ? n : 2 * n);
+    node.b = node.a;
+    for (std::int32_t i = 0; i < n; ++i) {
+        const float re = rotation[2 * i], im = rotation[2 * i + 1];
+        if (columns) {
+            node.a[i] = re;
+            node.b[i] = im;
+        } else {
+            node.a[2 * i] = node.a[2 * i + 1] = re;
+            node.b[2 * i] = -im;
+            node.b[2 * i + 1] = im;
+        }
+    }
+}
+
 std::int32_t append_unary(lrnn_engine* engine, Kind kind, std::int32_t x) {
     return guarded(engine, [&] { return append(engine, unary(engine, kind, x)); });
 }
@@ -73,12 +94,35 @@ std::int32_t lrnn_engine_diagonal(lrnn_engine* engine, std::int32_t x, std::int3
             node.a = tile_powers(a, pairs, tile_loops(engine->isa).lanes);
             return append(engine, std::move(node));
         }
-        node.a = padded_copy<float>(a, node.width);
-        node.b = node.a;
-        for (std::int32_t i = 0; i < node.width; i += 2) {
-            node.a[i + 1] = a[i];
-            node.b[i] = -a[i + 1];
+        split_rotation(a, pairs, false, node);
+        return append(engine, std::move(node));
+    });
+}
+
+std::int32_t lrnn_engine_gated(lrnn_engine* engine, std::int32_t g, std::int32_t x, std::int32_t size,
+                               const float* rotation) {
+    return guarded(engine, [&] {
+        const std::int64_t width = rotation == nullptr ? size : 2LL * size;
+        Node node = unary(engine, Kind::gated, x);
+        if (node.width != width) refuse(found("width of x", node.width, width));
+        node.in = g;
+        node.other = x;
+        if (width_of(engine, "g", g, Numbers::floats) != size) refuse(found("width of g", engine->graph[g].width, size));
+        node.state = {node.width};
+        if (rotation != nullptr) {
+            check_tensor("rotation", rotation, width);
+            split_rotation(rotation, size, engine->tiled(), node);
         }
+        return append(engine, std::move(node));
+    });
+}
+
+std::int32_t lrnn_engine_embedding(lrnn_engine* engine, std::int32_t x, std::int32_t tokens, std::int32_t n,
+                                   const float* weight) {
+    return guarded(engine, [&] {
+        Node node = of_token(engine, Kind::embedding, x, tokens, n);
+        check_tensor("weight", weight, static_cast<std::int64_t>(tokens) * n);
+        node.a = padded_copy<float>(weight, static_cast<std::int64_t>(tokens) * n);
         return append(engine, std::move(node));
     });
 }
@@ -95,13 +139,28 @@ std::int32_t lrnn_engine_pair_relu(lrnn_engine* engine, std::int32_t x) {
 
 std::int32_t lrnn_engine_sigmoid(lrnn_engine* engine, std::int32_t x) { return append_unary(engine, Kind::sigmoid, x); }
 
+std::int32_t lrnn_engine_silu(lrnn_engine* engine, std::int32_t x) { return append_unary(engine, Kind::silu, x); }
+
 std::int32_t lrnn_engine_gelu(lrnn_engine* engine, std::int32_t x) { return append_unary(engine, Kind::gelu, x); }
 
 std::int32_t lrnn_engine_layer_norm(lrnn_engine* engine, std::int32_t x, std::int32_t n, const float* scale,
                                     const float* shift, float eps) {
     return guarded(engine, [&] {
         Node node = scaled(engine, Kind::layer_norm, x, n, scale, shift);
-        if (!(eps >= 0.0f) || !std::isfinite(eps)) refuse("eps is " + std::to_string(eps) + ", expected >= 0");
+        check_eps(eps);
+        node.scalar = eps;
+        return append(engine, std::move(node));
+    });
+}
+
+std::int32_t lrnn_engine_rms_norm(lrnn_engine* engine, std::int32_t x, std::int32_t n, const float* scale,
+                                  float eps) {
+    return guarded(engine, [&] {
+        Node node = unary(engine, Kind::rms_norm, x);
+        if (n != node.width) refuse(found("n", n, node.width));
+        check_tensor("scale", scale, n);
+        check_eps(eps);
+        node.a = padded_copy<float>(scale, n);
         node.scalar = eps;
         return append(engine, std::move(node));
     });

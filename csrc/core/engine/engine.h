@@ -27,7 +27,8 @@ enum lrnn_status {
     LRNN_OK = 0,
     LRNN_BAD_ARGUMENT = -1,  // an argument is wrong in itself or does not fit the graph
     LRNN_OUT_OF_MEMORY = -2,
-    LRNN_NOT_FINITE = -3  // NaN or infinity in an input frame; the stream is as before the call
+    LRNN_NOT_FINITE = -3,  // NaN or infinity in an input frame; the stream is as before the call
+    LRNN_NOT_A_TOKEN = -4  // an input frame of an engine for tokens is the number of none; the same
 };
 
 // How matrices are stored: what should be faster at each one's density, or one way for all (to compare them). Tiles are
@@ -48,17 +49,26 @@ LRNN_API int32_t lrnn_engine_linear(lrnn_engine* engine, int32_t x, int32_t rows
 LRNN_API int32_t lrnn_engine_affine(lrnn_engine* engine, int32_t x, int32_t n, const float* scale, const float* shift);
 // h = a h + x, complex, h carried over: a (pairs, 2)
 LRNN_API int32_t lrnn_engine_diagonal(lrnn_engine* engine, int32_t x, int32_t pairs, const float* a);
+// h = u + g (x - u), u the last h: g (size), x (size). With rotation (size, 2) = (cos, sin), x and h are complex (2 size)
+// and u is rotation h.
+LRNN_API int32_t lrnn_engine_gated(lrnn_engine* engine, int32_t g, int32_t x, int32_t size, const float* rotation);
+// Row number x of weight (tokens, n): x is value 0, the input, of one number.
+LRNN_API int32_t lrnn_engine_embedding(lrnn_engine* engine, int32_t x, int32_t tokens, int32_t n, const float* weight);
 // max(x, 0)
 LRNN_API int32_t lrnn_engine_relu(lrnn_engine* engine, int32_t x);
 // A pair stays where re > 0, or re = 0 and im > 0; else it becomes zeros.
 LRNN_API int32_t lrnn_engine_pair_relu(lrnn_engine* engine, int32_t x);
 // 1 / (1 + exp(-x))
 LRNN_API int32_t lrnn_engine_sigmoid(lrnn_engine* engine, int32_t x);
+// x / (1 + exp(-x))
+LRNN_API int32_t lrnn_engine_silu(lrnn_engine* engine, int32_t x);
 // GELU in its tanh form
 LRNN_API int32_t lrnn_engine_gelu(lrnn_engine* engine, int32_t x);
 // (x - mean) / sqrt(var + eps) * scale (n) + shift (n), biased variance
 LRNN_API int32_t lrnn_engine_layer_norm(lrnn_engine* engine, int32_t x, int32_t n, const float* scale,
                                         const float* shift, float eps);
+// x / sqrt(mean(x^2) + eps) * scale (n)
+LRNN_API int32_t lrnn_engine_rms_norm(lrnn_engine* engine, int32_t x, int32_t n, const float* scale, float eps);
 // x0 + x1
 LRNN_API int32_t lrnn_engine_add(lrnn_engine* engine, int32_t x0, int32_t x1);
 // x0 * x1, element by element
@@ -81,7 +91,7 @@ typedef struct lrnn_finish {
     int32_t rounding, bits, accumulator_bits;
 } lrnn_finish;
 
-// The only one that reads floats: x * 2^exponent to the nearest, halves to even, saturated.
+// Reads floats: x * 2^exponent to the nearest, halves to even, saturated.
 LRNN_API int32_t lrnn_engine_fixed_quantize(lrnn_engine* engine, int32_t x, int32_t exponent, int32_t bits);
 // The only one that makes floats: x * 2^-exponent.
 LRNN_API int32_t lrnn_engine_fixed_dequantize(lrnn_engine* engine, int32_t x, int32_t exponent);
@@ -98,6 +108,15 @@ LRNN_API int32_t lrnn_engine_fixed_affine(lrnn_engine* engine, int32_t x, int32_
 LRNN_API int32_t lrnn_engine_fixed_diagonal(lrnn_engine* engine, int32_t x, int32_t pairs, const int32_t* decay,
                                             const int32_t* decay_exponent, int32_t x_shift, int32_t state_bits,
                                             int32_t shift, lrnn_finish finish);
+// With e = gate_exponent and g within 0 to 2^e: q = g (h - x shifted by x_shift) + rest, h = within(h - floor(q 2^-e)),
+// rest = q mod 2^e; the value is h shifted. With a decay (n, 2), which may be null, g (n) counts for both parts of x's
+// pairs, and h is first turned as by fixed_diagonal.
+LRNN_API int32_t lrnn_engine_fixed_gated(lrnn_engine* engine, int32_t g, int32_t x, int32_t n, const int32_t* decay,
+                                         const int32_t* decay_exponent, int32_t gate_exponent, int32_t x_shift,
+                                         int32_t state_bits, int32_t shift, lrnn_finish finish);
+// Row number x of weight (tokens, n), shifted by shift[x] (tokens). Reads floats: the engine's input, one number.
+LRNN_API int32_t lrnn_engine_fixed_embedding(lrnn_engine* engine, int32_t x, int32_t tokens, int32_t n,
+                                             const int16_t* weight, const int32_t* shift, lrnn_finish finish);
 LRNN_API int32_t lrnn_engine_fixed_relu(lrnn_engine* engine, int32_t x);
 LRNN_API int32_t lrnn_engine_fixed_pair_relu(lrnn_engine* engine, int32_t x);
 // table (entries) over the range of x, which has x_bits, linear in between.
@@ -136,7 +155,8 @@ LRNN_API lrnn_stream* lrnn_stream_new(const lrnn_engine* engine);
 LRNN_API void lrnn_stream_free(lrnn_stream* stream);
 // One frame: in (input width), out (output width).
 LRNN_API int32_t lrnn_stream_step(lrnn_stream* stream, const float* in, float* out);
-// A chunk: in (frames, input width), out (frames, output width). Nothing is run when any number in it is not finite.
+// A chunk: in (frames, input width), out (frames, output width). Nothing is run when any number in it is not finite or,
+// where an embedding reads it, no token's.
 LRNN_API int32_t lrnn_stream_run(lrnn_stream* stream, int64_t frames, const float* in, float* out);
 LRNN_API void lrnn_stream_reset(lrnn_stream* stream);
 // The state, (state width): each remembering node's numbers, in the order in which the nodes were added.

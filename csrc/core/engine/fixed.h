@@ -41,15 +41,26 @@ struct FixedView {
     const std::int32_t* table;
     std::int32_t left0, left1;  // of the two inputs of a sum
     std::int32_t most, state_most;
+    std::int32_t gate_right;
+    std::uint32_t part;  // of a gated state, numbers from one part of it to the next
     std::int32_t step, offset;  // of a table
+    std::int64_t eps;  // of a norm
+    bool centred;
     float scalar;
 };
+
+// 1 / sqrt(v) = mantissa 2^-(31 + j), v > 0: lrnn/program/fixed/arithmetic.py.
+struct InverseRoot {
+    std::int32_t mantissa, j;
+};
+InverseRoot inverse_root(std::int64_t v) noexcept;
 
 struct FixedLoops {
     using Run = void (*)(const Operation&, float* base, std::int32_t frames) noexcept;
     // Loops that come in pairs: sums of 32 and of 64 bits.
-    Run rescale[2], affine[2], diagonal[2], add[2], product[2];
+    Run rescale[2], affine[2], diagonal[2], gated[2], turned_gated[2], add[2], product[2];
     Run quantize, dequantize, relu, pair_relu;
+    Run norm;
     Run table;  // of (entry, difference to the next) in 16 bits each
     void (*to_words)(const std::int32_t* x, std::int32_t n, std::int16_t* out) noexcept;
     // A product's sums, y = within(shifted(sums + bias)): 32 bits throughout, 32 bits summed to 64, 64 bits throughout.

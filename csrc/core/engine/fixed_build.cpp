@@ -1,4 +1,4 @@
-// The nodes of integers of engine.h.
+// The nodes of integers of engine.h that forget a frame when the next one comes.
 
 #include <cstdlib>
 #include <limits>
@@ -32,10 +32,6 @@ void take_matrix(Build& build, const lrnn_engine* engine, const std::int16_t* we
     }
     node.cols = cols;
     node.scratch = static_cast<std::int32_t>(scratch / 4);
-}
-
-Node integer_unary(const lrnn_engine* engine, std::int32_t x) {
-    return unary(engine, Kind::fixed, x, Numbers::integers);
 }
 
 }  // namespace
@@ -105,35 +101,17 @@ std::int32_t lrnn_engine_fixed_affine(lrnn_engine* engine, std::int32_t x, std::
     });
 }
 
-std::int32_t lrnn_engine_fixed_diagonal(lrnn_engine* engine, std::int32_t x, std::int32_t pairs,
-                                        const std::int32_t* decay, const std::int32_t* decay_exponent,
-                                        std::int32_t x_shift, std::int32_t state_bits, std::int32_t shift,
-                                        lrnn_finish finish) {
+std::int32_t lrnn_engine_fixed_embedding(lrnn_engine* engine, std::int32_t x, std::int32_t tokens, std::int32_t n,
+                                         const std::int16_t* weight, const std::int32_t* shift, lrnn_finish finish) {
     return guarded(engine, [&] {
-        Build build(engine, integer_unary(engine, x));
-        if (2 * static_cast<std::int64_t>(pairs) != build.width()) refuse(found("width of x", build.width(), 2LL * pairs));
-        check_present("decay", decay, pairs);
-        check_present("decay_exponent", decay_exponent, pairs);
-        check_between("state_bits", state_bits, 2, 32);
+        Node node = of_token(engine, Kind::fixed, x, tokens, n);
+        check_present("weight", weight, static_cast<std::int64_t>(tokens) * n);
+        node.numbers = Numbers::integers;
+        Build build(engine, std::move(node));
         build.finish(finish);
-        const std::int32_t both[] = {x_shift, shift};
-        build.expect_shifts(both, 2);
-        build.shift(shift);
-        build.x_shift(x_shift);
-        FixedNode& node = build.fixed();
-        std::vector<std::int64_t> re, im, right;
-        for (std::int32_t p = 0; p < pairs; ++p) {
-            check_between("decay_exponent", decay_exponent[p], 1, 30);
-            re.push_back(decay[2 * p]);
-            im.push_back(decay[2 * p + 1]);
-            right.push_back(decay_exponent[p]);
-        }
-        node.decay_re = build.keep(re.data(), pairs, node.arrays64);
-        node.decay_im = build.keep(im.data(), pairs, node.arrays64);
-        node.decay_right = build.keep(right.data(), pairs, node.arrays64);
-        node.state_most = most_of(state_bits);
-        build.node().state = {build.width(), build.width()};
-        return build.append_to(engine, build.loops().diagonal[build.wide()]);
+        build.expect_shifts(shift, tokens);
+        build.fixed().tokens = std::make_unique<TokenRows>(weight, tokens, n, shift, finish.rounding);
+        return build.append_to(engine, fixed_embedding);
     });
 }
 
@@ -198,7 +176,7 @@ std::int32_t lrnn_engine_fixed_norm(lrnn_engine* engine, std::int32_t x, std::in
         node.x_shift64 = shift_by<std::int64_t>(2, finish.rounding);  // tells how the norm itself rounds
         build.bias(bias, n);
         build.shifts(shift, n);
-        return build.append_to(engine, fixed_norm);
+        return build.append_to(engine, build.loops().norm);
     });
 }
 
@@ -226,13 +204,5 @@ std::int32_t lrnn_engine_fixed_product(lrnn_engine* engine, std::int32_t x0, std
         build.expect_shifts(&shift, 1);
         build.shift(shift);
         return build.append_to(engine, build.loops().product[build.wide()]);
-    });
-}
-
-std::int32_t lrnn_engine_fixed_mean_pool(lrnn_engine* engine, std::int32_t x) {
-    return guarded(engine, [&] {
-        Build build(engine, integer_unary(engine, x));
-        build.node().state = {2 * (build.width() + 1)};  // int64
-        return build.append_to(engine, fixed_mean_pool);
     });
 }

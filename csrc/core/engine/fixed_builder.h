@@ -24,6 +24,10 @@ Shift<T> shift_by(std::int32_t by, std::int32_t rounding) {
     return {static_cast<T>(by < 0 ? -by : 0), static_cast<T>(by > 0 ? by : 0), half, even};
 }
 
+inline Node integer_unary(const lrnn_engine* engine, std::int32_t x) {
+    return unary(engine, Kind::fixed, x, Numbers::integers);
+}
+
 class Build {
 public:
     Build(const lrnn_engine* engine, Node node) : node_(std::move(node)), owned_(std::make_unique<FixedNode>()) {

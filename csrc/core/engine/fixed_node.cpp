@@ -8,14 +8,6 @@ namespace {
 const FixedNode& node_of(const Operation& op) { return static_cast<const FixedNode&>(*op.fixed); }
 std::int32_t* integers(float* base, std::uint32_t offset) { return reinterpret_cast<std::int32_t*>(base + offset); }
 
-template <typename T>
-T shifted(T v, T left, T right, T half, T even) {
-    v <<= left;
-    return (v + half + ((v >> right) & even)) >> right;
-}
-
-std::int64_t within(std::int64_t v, std::int64_t most) { return v > most ? most : v < -most ? -most : v; }
-
 // 2^16 / sqrt(1 + i / 128) to the nearest integer, i = 0 ... 384. By integers, since a compiler's roots are not exact to the
 // last bit everywhere: the m with (2 m - 1)^2 (128 + i) < 2^41 <= (2 m + 1)^2 (128 + i), of which the sides never meet.
 struct InverseRoots {
@@ -31,6 +23,15 @@ struct InverseRoots {
 constexpr InverseRoots kInverseRoots;
 
 }  // namespace
+
+InverseRoot inverse_root(std::int64_t v) noexcept {
+    const int j = (static_cast<int>(std::bit_width(static_cast<std::uint64_t>(v))) - 31) >> 1;
+    const std::int64_t m = (j > 0 ? v >> 2 * j : v << -2 * j) - (std::int64_t{1} << 30);
+    const std::int32_t* entry = kInverseRoots.entry + (m >> 23);
+    const std::int64_t slope = entry[1] - entry[0];
+    const std::int64_t more = (slope * (m & ((1 << 23) - 1)) + (1 << 22)) >> 23;
+    return {static_cast<std::int32_t>(entry[0] + more), j};
+}
 
 WideRows::WideRows(const std::int16_t* weight, std::int32_t rows, std::int32_t cols) {
     starts_.push_back(0);
@@ -54,7 +55,7 @@ void WideRows::multiply(const std::int32_t* x, std::int64_t* y) const noexcept {
 }
 
 std::size_t FixedNode::bytes() const noexcept {
-    std::size_t total = (matrix ? matrix->bytes() : 0) + (rows ? rows->bytes() : 0);
+    std::size_t total = (matrix ? matrix->bytes() : 0) + (rows ? rows->bytes() : 0) + (tokens ? tokens->bytes() : 0);
     for (const auto& array : arrays32) total += sizeof(std::int32_t) * array.size();
     for (const auto& array : arrays64) total += sizeof(std::int64_t) * array.size();
     return total;
@@ -78,6 +79,12 @@ void fixed_linear(const Operation& op, float* base, std::int32_t) noexcept {
     node.loops->finish[node.finish](scratch, node, op.n, integers(base, op.out));
 }
 
+// Whether x is a token's number, the stream has seen before it runs.
+void fixed_embedding(const Operation& op, float* base, std::int32_t) noexcept {
+    const FixedNode& node = node_of(op);
+    node.tokens->read(static_cast<std::int64_t>(base[op.in]), node.most, integers(base, op.out));
+}
+
 void fixed_table(const Operation& op, float* base, std::int32_t) noexcept {
     const FixedNode& node = node_of(op);
     const std::int32_t* x = integers(base, op.in);
@@ -88,34 +95,6 @@ void fixed_table(const Operation& op, float* base, std::int32_t) noexcept {
         const std::int32_t* entry = node.table + (above >> node.step);
         const std::int64_t slope = std::int64_t{entry[1]} - entry[0];
         y[i] = static_cast<std::int32_t>(entry[0] + ((slope * (above & mask) + half) >> node.step));
-    }
-}
-
-void fixed_norm(const Operation& op, float* base, std::int32_t) noexcept {
-    const FixedNode& node = node_of(op);
-    const std::int32_t* x = integers(base, op.in);
-    std::int32_t* y = integers(base, op.out);
-    const std::int64_t n = op.n;
-    std::int64_t total = 0, squares = 0;
-    for (std::int32_t i = 0; i < op.n; ++i) {
-        total += x[i];
-        squares += std::int64_t{x[i]} * x[i];
-    }
-    if (!node.centred) total = 0;
-    const std::int64_t variance = n * squares - total * total + node.eps;
-    const int j = (static_cast<int>(std::bit_width(static_cast<std::uint64_t>(variance))) - 31) >> 1;
-    const std::int64_t m = (j > 0 ? variance >> 2 * j : variance << -2 * j) - (std::int64_t{1} << 30);
-    const std::int32_t* entry = kInverseRoots.entry + (m >> 23);
-    const std::int64_t slope = entry[1] - entry[0];
-    const std::int64_t root = entry[0] + ((slope * (m & ((1 << 23) - 1)) + (1 << 22)) >> 23);
-    const std::int64_t right = 15 + j;
-    const bool to_even = node.x_shift64.even != 0, rounds = node.x_shift64.half != 0 && right > 0;
-    const std::int64_t half = rounds ? (std::int64_t{1} << (right - 1)) - (to_even ? 1 : 0) : 0;
-    for (std::int32_t i = 0; i < op.n; ++i) {
-        const std::int64_t normal = shifted<std::int64_t>((n * x[i] - total) * root, 0, right, half, rounds && to_even);
-        const std::int64_t sum = node.scale[i] * normal + node.bias64[i];
-        const Shifts<std::int64_t>& s = node.shifts64;
-        y[i] = static_cast<std::int32_t>(within(shifted(sum, s.left[i], s.right[i], s.half[i], s.even[i]), node.most));
     }
 }
 

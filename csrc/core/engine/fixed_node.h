@@ -9,6 +9,7 @@
 #include "core/aligned.h"
 #include "core/engine/fixed.h"
 #include "core/engine/operation.h"
+#include "core/engine/token_rows.h"
 #include "core/matvec/matvec.h"
 
 namespace lrnn {
@@ -42,16 +43,14 @@ struct FixedNode : FixedView {
     int finish = 0;            // which of FixedLoops::finish
     std::int32_t scratch = 0;  // numbers of four bytes that it needs while it runs
 
-    // Of a norm:
-    std::int64_t eps = 0;
-    bool centred = false;
+    std::unique_ptr<TokenRows> tokens;  // of an embedding
 
     std::size_t bytes() const noexcept;
 };
 
 // Loops that no ISA has its own form of.
 void fixed_linear(const Operation& op, float* base, std::int32_t) noexcept;
-void fixed_norm(const Operation& op, float* base, std::int32_t) noexcept;
+void fixed_embedding(const Operation& op, float* base, std::int32_t) noexcept;
 void fixed_mean_pool(const Operation& op, float* base, std::int32_t) noexcept;
 void fixed_table(const Operation& op, float* base, std::int32_t) noexcept;
 

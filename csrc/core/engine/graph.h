@@ -16,11 +16,15 @@ enum class Kind {
     linear,
     affine,
     diagonal,
+    gated,
+    embedding,
     relu,
     pair_relu,
     sigmoid,
+    silu,
     gelu,
     layer_norm,
+    rms_norm,
     add,
     product,
     round,
@@ -43,6 +47,7 @@ struct Node {
     AlignedVector<float> a = {}, b = {};    // padded parameters, as the Elementwise loop wants them; empty where there are none
     float scalar = 0.0f;
     Numbers numbers = Numbers::floats;
+    std::int32_t tokens = 0;  // how many it knows, where it reads a frame that is one token's number
     std::unique_ptr<FixedNode> fixed = {};  // of Kind::fixed
 };
 

@@ -14,7 +14,7 @@ struct Step {
     std::int32_t node;                 // makes this value
     std::int32_t in, other;            // reads these
     std::int32_t matrix = kNone;       // the linear node whose product is added to `other`
-    bool gate = false;                 // a product whose `other` goes through a sigmoid first
+    Kind gate = Kind::product;         // of a product whose `other` goes through this function first
 };
 
 std::vector<std::int32_t> count_readers(const Graph& graph, std::int32_t output) {
@@ -33,8 +33,8 @@ std::int32_t fusible(const Graph& graph, const std::vector<std::int32_t>& reader
     return kNone;
 }
 
-// add(linear, v) becomes one product that starts from v; product(sigmoid, v) one gate. The fused node runs where the
-// later one stands.
+// add(linear, v) becomes one product that starts from v; product(v, sigmoid) one gate, and so with SiLU and ReLU. The
+// fused node runs where the later one stands.
 std::vector<Step> fuse(const Graph& graph, std::int32_t output) {
     const std::vector<std::int32_t> readers = count_readers(graph, output);
     std::vector<bool> fused(graph.size(), false);
@@ -43,16 +43,18 @@ std::vector<Step> fuse(const Graph& graph, std::int32_t output) {
         const Node& node = graph[i];
         steps[i] = {static_cast<std::int32_t>(i), node.in, node.other};
         if (node.kind == Kind::linear) steps[i].matrix = steps[i].node;
-        if (node.kind != Kind::add && node.kind != Kind::product) continue;
-        const std::int32_t operand =
-            fusible(graph, readers, node, node.kind == Kind::add ? Kind::linear : Kind::sigmoid);
+        std::int32_t operand = kNone;
+        if (node.kind == Kind::add) operand = fusible(graph, readers, node, Kind::linear);
+        if (node.kind == Kind::product)
+            for (Kind function : {Kind::sigmoid, Kind::silu, Kind::relu})
+                if (operand == kNone) operand = fusible(graph, readers, node, function);
         if (operand == kNone) continue;
         const std::int32_t rest = node.in == operand ? node.other : node.in;
         fused[operand] = true;
         if (node.kind == Kind::add)
-            steps[i] = {steps[i].node, graph[operand].in, rest, operand, false};
+            steps[i] = {steps[i].node, graph[operand].in, rest, operand};
         else
-            steps[i] = {steps[i].node, rest, graph[operand].in, kNone, true};
+            steps[i] = {steps[i].node, rest, graph[operand].in, kNone, graph[operand].kind};
     }
     std::vector<Step> kept;
     for (std::size_t i = 1; i < graph.size(); ++i)
@@ -87,17 +89,30 @@ private:
     std::multimap<std::int64_t, std::uint32_t> free_;
 };
 
-Elementwise::Run loop_of(const Step& step, Kind kind, const Elementwise& loops) {
-    switch (kind) {
+Elementwise::Run gate_of(Kind function, const Elementwise& loops) {
+    switch (function) {
+        case Kind::sigmoid: return loops.sigmoid_gate;
+        case Kind::silu: return loops.silu_gate;
+        case Kind::relu: return loops.relu_gate;
+        default: return loops.product;
+    }
+}
+
+Elementwise::Run loop_of(const Step& step, const Node& node, const Elementwise& loops) {
+    switch (node.kind) {
         case Kind::affine: return loops.affine;
         case Kind::diagonal: return loops.diagonal;
+        case Kind::gated: return node.a.empty() ? loops.gated : loops.turned_gated;
+        case Kind::embedding: return loops.embedding;
         case Kind::relu: return loops.relu;
         case Kind::pair_relu: return loops.pair_relu;
         case Kind::sigmoid: return loops.sigmoid;
+        case Kind::silu: return loops.silu;
         case Kind::gelu: return loops.gelu;
         case Kind::layer_norm: return loops.layer_norm;
+        case Kind::rms_norm: return loops.rms_norm;
         case Kind::add: return loops.add;
-        case Kind::product: return step.gate ? loops.gate : loops.product;
+        case Kind::product: return gate_of(step.gate, loops);
         case Kind::round: return loops.round;
         case Kind::mean_pool: return loops.mean_pool;
         case Kind::log_softmax: return loops.log_softmax;
@@ -123,7 +138,7 @@ void multiply_add_tile(const Operation& op, float* base, std::int32_t) noexcept 
 void emit_fixed(const Node& node, Operation op, Buffers& values, Plan& plan) {
     op.run = node.fixed->run;
     op.fixed = node.fixed.get();
-    if (node.state.size() > 1) op.other = static_cast<std::uint32_t>(padded(node.state[0]));  // from its first part to the second
+    if (node.state.size() > 1 && node.other == kNone) op.other = static_cast<std::uint32_t>(padded(node.state[0]));  // from its first part to the second
     const std::int32_t scratch = node.fixed->scratch;
     if (scratch > 0) op.other = values.take(scratch);
     plan.operations.push_back(op);
@@ -197,7 +212,7 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
         const bool product = step.matrix != kNone;
         // A loop may write where it reads for the last time; a product must not write over its own x.
         auto reusable = [&](std::int32_t value) {
-            return value != kNone && last_use[value] == s && padded(graph[value].width) == padded(node.width);
+            return value != kNone && last_use[value] == s && graph[value].width == node.width;
         };
         std::int32_t reused = kNone;
         if (reusable(step.other) && !(product && step.other == step.in))
@@ -220,7 +235,7 @@ Plan make_plan(const Graph& graph, std::int32_t output, const Elementwise& loops
         } else if (product) {
             emit_product(step, graph[step.matrix], op, loops, values, plan);
         } else {
-            op.run = loop_of(step, node.kind, loops);
+            op.run = loop_of(step, node, loops);
             op.a = node.a.data();
             op.b = node.b.data();
             op.scalar = node.scalar;

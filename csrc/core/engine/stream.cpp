@@ -36,6 +36,11 @@ void run_tile(lrnn_stream* stream, std::int32_t frames, const float* in, float* 
     loops.unpack(base + engine.plan.output, engine.graph[engine.output].width, frames, out);
 }
 
+bool are_tokens(const float* in, std::int64_t n, std::int32_t tokens) {
+    const float end = static_cast<float>(tokens);
+    return std::all_of(in, in + n, [end](float x) { return x >= 0.0f && x < end && x == std::floor(x); });
+}
+
 // Floats at the ends of integers are what numpy makes of them, denormal or not.
 std::optional<FlushDenormals> flushing(const lrnn_engine& engine) {
     return engine.has_integers ? std::nullopt : std::optional<FlushDenormals>(std::in_place);
@@ -63,6 +68,7 @@ std::int32_t lrnn_stream_run(lrnn_stream* stream, std::int64_t frames, const flo
     const lrnn_engine& engine = *stream->engine;
     const std::int32_t width_in = engine.graph[0].width, width_out = engine.graph[engine.output].width;
     if (!elementwise(engine.isa).all_finite(in, frames * width_in)) return LRNN_NOT_FINITE;
+    if (engine.tokens > 0 && !are_tokens(in, frames, engine.tokens)) return LRNN_NOT_A_TOKEN;
     const std::optional<FlushDenormals> flush = flushing(engine);
     for (std::int64_t t = 0; t < frames;) {
         const std::int64_t n = engine.tiled() ? std::min<std::int64_t>(frames - t, kTileFrames) : 1;

@@ -2,94 +2,11 @@
 // and under the same rules. What works element by element is that file's, run over all numbers of a tile.
 #pragma once
 
-#include "core/engine/elementwise_loops.h"
-#include "core/engine/tile.h"
+#include "core/engine/tile_gated.h"
+#include "core/engine/tile_layout.h"
 
 namespace lrnn {
 namespace {
-
-constexpr int kColumns = kTileFrames / kLanes;  // vectors in a row, and frames in a lane
-using Frames = float __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-
-inline Vector& row(float* tile, std::int32_t r, int j) { return at(tile, r * kTileFrames + j * kLanes); }
-inline const Vector& row(const float* tile, std::int32_t r, int j) { return at(tile, r * kTileFrames + j * kLanes); }
-inline int place(int t) { return t % kColumns * kLanes + t / kColumns; }
-
-// Lane l of the result is number from[l] of a, then b.
-inline Vector chosen(Vector a, Vector b, Integers from) {
-#if defined(__clang__)
-    Vector out{};
-    for (int k = 0; k < kLanes; ++k) out[k] = from[k] < kLanes ? a[from[k]] : b[from[k] - kLanes];
-    return out;
-#else
-    return __builtin_shuffle(a, b, from);
-#endif
-}
-
-inline Integers lane_numbers() {
-    Integers lanes{};
-    for (int k = 0; k < kLanes; ++k) lanes[k] = k;
-    return lanes;
-}
-
-// Lane l gets what lane l - distance held; the first ones get the last of `before`.
-inline Vector moved_up(Vector v, int distance, Vector before) {
-    const Integers from = lane_numbers() - distance;
-    return chosen(v, before, from < 0 ? from + 2 * kLanes : from);
-}
-
-// Rows become columns: at each level, blocks of `half` lanes change places between vectors `half` apart.
-inline void transpose(Vector (&v)[kLanes]) {
-    const Integers lanes = lane_numbers();
-#pragma GCC unroll 4
-    for (int half = 1; half < kLanes; half *= 2) {
-        const Integers upper = (lanes & half) != 0;
-        const Integers low = upper ? lanes + kLanes - half : lanes, high = upper ? lanes + kLanes : lanes + half;
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i)
-            if ((i & half) == 0) {
-                const Vector a = v[i], b = v[i + half];
-                v[i] = chosen(a, b, low);
-                v[i + half] = chosen(a, b, high);
-            }
-    }
-}
-
-// Runs body(first row, rows, j) for every block of kLanes rows of column j.
-template <typename Body>
-inline void over_blocks(std::int32_t width, Body body) {
-    for (std::int32_t r = 0; r < width; r += kLanes)
-        for (int j = 0; j < kColumns; ++j) body(r, width - r < kLanes ? width - r : kLanes, j);
-}
-
-void pack(const float* x, std::int32_t width, std::int32_t frames, float* tile) noexcept {
-    over_blocks(width, [=](std::int32_t r, std::int32_t rows, int j) {
-        Vector v[kLanes];
-        for (int l = 0; l < kLanes; ++l) {
-            const int t = l * kColumns + j;
-            const float* from = x + static_cast<std::int64_t>(t) * width + r;
-            v[l] = Vector{};
-            if (t < frames && rows == kLanes) v[l] = *reinterpret_cast<const Frames*>(from);
-            else if (t < frames) __builtin_memcpy(&v[l], from, sizeof(float) * rows);
-        }
-        transpose(v);
-        for (int k = 0; k < rows; ++k) row(tile, r + k, j) = v[k];
-    });
-}
-
-void unpack(const float* tile, std::int32_t width, std::int32_t frames, float* y) noexcept {
-    over_blocks(width, [=](std::int32_t r, std::int32_t rows, int j) {
-        Vector v[kLanes];
-        for (int k = 0; k < kLanes; ++k) v[k] = k < rows ? row(tile, r + k, j) : Vector{};
-        transpose(v);
-        for (int l = 0; l < kLanes; ++l) {
-            const int t = l * kColumns + j;
-            float* to = y + static_cast<std::int64_t>(t) * width + r;
-            if (t < frames && rows == kLanes) *reinterpret_cast<Frames*>(to) = v[l];
-            else if (t < frames) __builtin_memcpy(to, &v[l], sizeof(float) * rows);
-        }
-    });
-}
 
 // A loop that works element by element, over all numbers of a tile.
 template <Elementwise::Run loop>
@@ -187,6 +104,25 @@ void tile_layer_norm(const Operation& op, float* base, std::int32_t) noexcept {
     }
 }
 
+void tile_rms_norm(const Operation& op, float* base, std::int32_t) noexcept {
+    const float* x = base + op.in;
+    float* out = base + op.out;
+    for (int j = 0; j < kColumns; ++j) {
+        Vector scale{};
+        for (std::int32_t r = 0; r < op.n; ++r) scale += row(x, r, j) * row(x, r, j);
+        scale = scale / static_cast<float>(op.n) + op.scalar;
+        for (int k = 0; k < kLanes; ++k) scale[k] = 1.0f / __builtin_sqrtf(scale[k]);
+        for (std::int32_t r = 0; r < op.n; ++r) row(out, r, j) = row(x, r, j) * scale * op.a[r];
+    }
+}
+
+void tile_embedding(const Operation& op, float* base, std::int32_t frames) noexcept {
+    const float* tokens = base + op.in;
+    pack_frames(op.n, frames, base + op.out, [&op, tokens](int t) {
+        return op.a + static_cast<std::int64_t>(tokens[place(t)]) * op.n;
+    });
+}
+
 void tile_mean_pool(const Operation& op, float* base, std::int32_t frames) noexcept {
     float* total = base + op.state;
     const float count = total[op.n];
@@ -222,14 +158,21 @@ constexpr TileLoops kTileLoops = {
         .scatter = nullptr,
         .affine = tile_affine,
         .diagonal = tile_diagonal,
+        .gated = tile_gated,
+        .turned_gated = tile_turned_gated,
+        .embedding = tile_embedding,
         .relu = over_tile<relu>,
         .pair_relu = tile_pair_relu,
         .sigmoid = over_tile<sigmoid>,
+        .silu = over_tile<silu>,
         .gelu = over_tile<gelu>,
         .layer_norm = tile_layer_norm,
+        .rms_norm = tile_rms_norm,
         .add = over_tile<add>,
         .product = over_tile<product>,
-        .gate = over_tile<gate>,
+        .sigmoid_gate = over_tile<sigmoid_gate>,
+        .silu_gate = over_tile<silu_gate>,
+        .relu_gate = over_tile<relu_gate>,
         .round = over_tile<round>,
         .mean_pool = tile_mean_pool,
         .log_softmax = tile_log_softmax,

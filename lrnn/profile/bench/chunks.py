@@ -46,6 +46,7 @@ def run(
     sparsity: float = 0.9,
     frames: int = 2000,
     model: str | None = None,
+    language: int | None = None,
     *,
     rounds: int = 40,
     budget: float = 40.0,
@@ -60,6 +61,7 @@ def run(
         sparsity: see there.
         frames: of the whole signal.
         model: a program's file, in place of k and sparsity.
+        language: width of a language model, in place of k.
         rounds: most timed rounds.
         budget: seconds after which no round starts.
         seed: of the weights and frames.
@@ -71,7 +73,7 @@ def run(
     """
     if frames < 1:
         raise ValueError(f"frames is {frames}, expected at least 1")
-    name, _, program = make.subject(k, sparsity, model, seed)
+    name, _, program = make.subject(k, sparsity, model, language, seed)
     counts = {length: frames if length == OFFLINE else int(length) for length in lengths}
     inputs = make.frames_of(program, max(counts.values()), seed)
     with torch_threads(1, pin=True), torch.inference_mode():

@@ -6,6 +6,7 @@ vectors, their tensors bound beforehand, states are updated in place: nothing is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -75,6 +76,38 @@ def _diagonal(node: op.Diagonal, shape: tuple[int, ...]) -> Callable[[Tensor], T
     return step
 
 
+def _gated(node: op.Gated, shape: tuple[int, ...]) -> Callable[[Tensor, Tensor], Tensor]:
+    if node.rotation is None:
+        h = torch.zeros(*shape, node.size)  # the state
+        return lambda g, x: h.lerp_(x, g)
+    turn = torch.view_as_complex(torch.tensor(node.rotation))  # (N,)
+    pairs = torch.zeros(*shape, node.size, 2)
+    h, flat = torch.view_as_complex(pairs), pairs.view(*shape, -1)
+
+    def step(g: Tensor, x: Tensor) -> Tensor:
+        h.mul_(turn)
+        pairs.lerp_(x.view(pairs.shape), g.unsqueeze(-1))
+        return flat
+
+    return step
+
+
+def _embedding(node: op.Embedding, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    weight = torch.tensor(node.weight)
+    if shape:
+        return lambda x: weight[x[..., 0].long()]
+    return lambda x: weight[int(x)]
+
+
+def _rms_norm(node: op.RmsNorm, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    if shape:
+        scale = torch.tensor(node.scale)
+        return lambda x: F.rms_norm(x, scale.shape, scale, node.eps)
+    # Half the time of F.rms_norm on one vector of 512.
+    n, scale = len(node.scale), torch.tensor(node.scale) * math.sqrt(len(node.scale))
+    return lambda x: torch.mul(x, scale).mul_((torch.dot(x, x).item() + n * node.eps) ** -0.5)
+
+
 def _layer_norm(node: op.LayerNorm, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     scale, shift = torch.tensor(node.scale), torch.tensor(node.shift)
     return lambda x: F.layer_norm(x, scale.shape, scale, shift, node.eps)
@@ -84,9 +117,13 @@ _FORMS: dict[type[op.Node], Callable[[op.Node, tuple[int, ...]], Callable[..., T
     op.Linear: _linear,
     op.Affine: _affine,
     op.Diagonal: _diagonal,
+    op.Gated: _gated,
+    op.Embedding: _embedding,
     op.LayerNorm: _layer_norm,
+    op.RmsNorm: _rms_norm,
     op.Relu: lambda node, shape: torch.relu,
     op.Sigmoid: lambda node, shape: torch.sigmoid,
+    op.Silu: lambda node, shape: F.silu,
     op.Gelu: lambda node, shape: partial(F.gelu, approximate="tanh"),
     op.Add: lambda node, shape: torch.add,
     op.Product: lambda node, shape: torch.mul,

@@ -52,7 +52,7 @@ class FunctionalStep(nn.Module):
         values, left, after = [frame], list(states), []
         for call, inputs in zip(self.calls, self._inputs, strict=True):
             arguments = [values[i] for i in inputs]
-            if isinstance(call, _Diagonal):
+            if isinstance(call, (_Diagonal, _Gated)):
                 after.append(call(*arguments, left.pop(0)))
                 values.append(after[-1])
             else:
@@ -96,6 +96,38 @@ class _Diagonal(nn.Module):
         return (self.re * pairs + self.im * pairs.flip(-1)).flatten(-2) + x
 
 
+class _Gated(nn.Module):
+    def __init__(self, node: op.Gated):
+        super().__init__()
+        turns = node.rotation is not None
+        self._turn = _Diagonal(op.Diagonal(node.name, node.inputs[1:], node.rotation)) if turns else None
+
+    def forward(self, g: Tensor, x: Tensor, h: Tensor) -> Tensor:
+        if self._turn is None:
+            return h + g * (x - h)
+        u = self._turn(torch.zeros_like(x), h)
+        return u + (g[..., None] * (x - u).unflatten(-1, (-1, 2))).flatten(-2)
+
+
+class _Embedding(nn.Module):
+    def __init__(self, node: op.Embedding):
+        super().__init__()
+        self.register_buffer("weight", torch.tensor(node.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.embedding(x[..., 0].long(), self.weight)
+
+
+class _RmsNorm(nn.Module):
+    def __init__(self, node: op.RmsNorm):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(node.scale))
+        self._eps = node.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.scale.shape, self.scale, self._eps)
+
+
 class _LayerNorm(nn.Module):
     def __init__(self, node: op.LayerNorm):
         super().__init__()
@@ -120,9 +152,13 @@ _FORMS: dict[type[op.Node], Callable[[op.Node], nn.Module]] = {
     op.Linear: _Linear,
     op.Affine: _Affine,
     op.Diagonal: _Diagonal,
+    op.Gated: _Gated,
+    op.Embedding: _Embedding,
     op.LayerNorm: _LayerNorm,
+    op.RmsNorm: _RmsNorm,
     op.Relu: lambda node: nn.ReLU(),
     op.Sigmoid: lambda node: nn.Sigmoid(),
+    op.Silu: lambda node: nn.SiLU(),
     op.Gelu: lambda node: nn.GELU(approximate="tanh"),
     op.Add: lambda node: _Plain(torch.add),
     op.Product: lambda node: _Plain(torch.mul),

@@ -17,6 +17,7 @@ from lrnn.program import nodes as op
 from lrnn.program.program import Program
 
 _OPSET, _IR = 20, 9  # what ONNX Runtime 1.20 reads
+_INT64 = 7  # onnx.TensorProto.INT64
 
 
 class OnnxStep:
@@ -151,15 +152,51 @@ def _affine(graph: _Graph, node: op.Affine) -> None:
 
 
 def _diagonal(graph: _Graph, node: op.Diagonal) -> None:
-    name, h = node.name, _before(node.name)
-    re, im = node.a[:, 0], node.a[:, 1]
+    graph.add("Add", [_turned(graph, node.name, node.a), node.inputs[0]], node.name)
+
+
+def _gated(graph: _Graph, node: op.Gated) -> None:
+    name, (g, x) = node.name, node.inputs
+    u = _before(name)
+    if node.rotation is not None:
+        u = _turned(graph, name, node.rotation)
+        twice = graph.constant(name + " twice", np.arange(2 * node.size) // 2)
+        g = graph.add("Gather", [g, twice], name + " gate", axis=1)
+    written = graph.add("Mul", [g, graph.add("Sub", [x, u], name + " missing")], name + " written")
+    graph.add("Add", [u, written], name)
+
+
+def _turned(graph: _Graph, name: str, a: np.ndarray) -> str:
+    """The state of node `name`, (re, im) pairs, times a (P, 2)."""
+    h, re, im = _before(name), a[:, 0], a[:, 1]
     swap = np.arange(2 * len(re)).reshape(-1, 2)[:, ::-1].reshape(-1)  # im, re of each pair
     straight = graph.add("Mul", [h, graph.constant(name + " re", np.repeat(re, 2))], name + " straight")
     swapped = graph.add("Gather", [h, graph.constant(name + " swap", swap)], name + " swapped", axis=1)
     signed = graph.constant(name + " im", np.stack([-im, im], axis=-1).reshape(-1))
     crossed = graph.add("Mul", [swapped, signed], name + " crossed")
-    turned = graph.add("Add", [straight, crossed], name + " turned")
-    graph.add("Add", [turned, node.inputs[0]], name)
+    return graph.add("Add", [straight, crossed], name + " turned")
+
+
+def _embedding(graph: _Graph, node: op.Embedding) -> None:
+    name = node.name
+    row = graph.add("Cast", [node.inputs[0]], name + " row", to=_INT64)
+    flat = graph.add("Squeeze", [row, graph.constant(name + " axis", np.array([1]))], name + " flat")
+    graph.add("Gather", [graph.constant(name + " weight", node.weight), flat], name, axis=0)
+
+
+def _silu(graph: _Graph, node: op.Silu) -> None:
+    x = node.inputs[0]
+    graph.add("Mul", [x, graph.add("Sigmoid", [x], node.name + " sigmoid")], node.name)
+
+
+def _rms_norm(graph: _Graph, node: op.RmsNorm) -> None:
+    """In the form that ONNX Runtime fuses."""
+    x, name = node.inputs[0], node.name
+    square = graph.add("Pow", [x, graph.constant(name + " two", np.float32(2))], name + " square")
+    mean = graph.add("ReduceMean", [square, graph.constant(name + " axes", np.array([-1]))], name + " mean")
+    shifted = graph.add("Add", [mean, graph.constant(name + " eps", np.float32(node.eps))], name + " shifted")
+    unit = graph.add("Div", [x, graph.add("Sqrt", [shifted], name + " root")], name + " unit")
+    graph.add("Mul", [unit, graph.constant(name + " scale", node.scale)], name)
 
 
 def _layer_norm(graph: _Graph, node: op.LayerNorm) -> None:
@@ -179,9 +216,13 @@ _FORMS: dict[type[op.Node], Callable[[_Graph, op.Node], None]] = {
     op.Linear: _linear,
     op.Affine: _affine,
     op.Diagonal: _diagonal,
+    op.Gated: _gated,
+    op.Embedding: _embedding,
     op.LayerNorm: _layer_norm,
+    op.RmsNorm: _rms_norm,
     op.Relu: _plain("Relu"),
     op.Sigmoid: _plain("Sigmoid"),
+    op.Silu: _silu,
     op.Gelu: _plain("Gelu", approximate="tanh"),
     op.Add: _plain("Add"),
     op.Product: _plain("Mul"),
@@ -193,8 +234,9 @@ def _quantised(model) -> bytes:
     from onnxruntime.quantization import QuantType, quantize_dynamic, shape_inference
 
     with tempfile.TemporaryDirectory() as folder:
-        prepared, out = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
-        shape_inference.quant_pre_process(model, prepared, skip_symbolic_shape=True)
+        whole, prepared, out = (Path(folder, f"{name}.onnx") for name in ("whole", "prepared", "int8"))
+        whole.write_bytes(model.SerializeToString())  # given a model, it moves even axes to external data
+        shape_inference.quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         quantize_dynamic(prepared, out, weight_type=QuantType.QInt8)
         return out.read_bytes()
 

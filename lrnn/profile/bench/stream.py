@@ -3,8 +3,8 @@
 Everything runs in one process, interleaved, on one pinned thread with one thread per library, in inference
 mode, after every row gave the numpy executor's outputs. What is timed:
 
-- `model(x, state)`: the SequenceModel called with T = 1 and the state carried over, as a user of PyTorch
-  would; it discretises anew in every call.
+- `model(x, state)`: the module called with T = 1 and the state carried over, as a user of PyTorch would; an
+  S5 discretises anew in every call.
 - `eager step`: the same network with baked weights as bare torch functions (lrnn.profile.bench.eager_step).
 - `torch.compile`, `AOTInductor`: the same as one pure function through PyTorch's compilers
   (lrnn.profile.bench.functional_step).
@@ -57,6 +57,7 @@ def run(
     sparsity: float = 0.9,
     frames: int = 2000,
     model: str | None = None,
+    language: int | None = None,
     *,
     compilers: bool = True,
     rounds: int = 60,
@@ -71,6 +72,7 @@ def run(
         sparsity: fraction of zeros over all weights, shared out by ERK, on random weights.
         frames: frames of one `run`.
         model: a program's file, in place of k and sparsity; `model(x, state)` is then left out.
+        language: width of a language model in place of k: HGRN blocks over bytes, six layers.
         compilers: also PyTorch's, which take up to a minute.
         rounds: most timed rounds.
         budget: seconds after which no round starts.
@@ -83,7 +85,7 @@ def run(
     """
     if frames < 1:
         raise ValueError(f"frames is {frames}, expected at least 1")
-    name, network, program = make.subject(k, sparsity, model, seed)
+    name, network, program = make.subject(k, sparsity, model, language, seed)
     inputs = make.frames_of(program, max(frames, make.BLOCK), seed)
     with torch_threads(1, pin=True), torch.inference_mode():
         rows = {} if network is None else {"model(x, state)": make.model_step(network, inputs)}

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from lrnn.engine.native import NativeEngine, NativeStream
-from lrnn.nn import SequenceModel, SequenceModelConfig
+from lrnn.nn import HGRNBlockConfig, LanguageModel, LanguageModelConfig, SequenceModel, SequenceModelConfig
 from lrnn.profile.bench.eager_step import EagerStep
 from lrnn.profile.bench.functional_step import ahead_of_time, compiled
 from lrnn.profile.bench.onnx_step import OnnxStep
@@ -48,27 +49,32 @@ class Row:
 
 
 def subject(
-    k: float, sparsity: float, model: str | None, seed: int
-) -> tuple[str, SequenceModel | None, Program]:
+    k: float, sparsity: float, model: str | None, language: int | None, seed: int
+) -> tuple[str, nn.Module | None, Program]:
     """The network that is run: the name for people, the module where there is one, and the Program.
 
     Args:
         k: the paper's width factor.
         sparsity: fraction of zeros over all weights, shared out by ERK, on random weights.
         model: a program's file, in place of both.
+        language: width of a language model of HGRN blocks over bytes, in place of k.
         seed: of the weights.
 
     Raises:
-        ValueError: k or sparsity is out of range.
+        ValueError: k, sparsity or language is out of range.
     """
     if k <= 0:
         raise ValueError(f"k is {k}, expected > 0")
+    if language is not None and language < 1:
+        raise ValueError(f"language is {language}, expected a width of at least 1")
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity is {sparsity}, expected 0 <= sparsity < 1")
     if model:
         return str(model), None, load(model)
-    config = SequenceModelConfig(d_in=257, d_out=257)  # the denoiser's
     torch.manual_seed(seed)
+    if language is not None:
+        return _language_model(language, sparsity)
+    config = SequenceModelConfig(d_in=257, d_out=257)  # the denoiser's
     network = SequenceModel(config if k == 1 else config.scaled(k)).eval()
     if sparsity > 0:
         # By |B|, which cuts off no state: a Program leaves those out, and the dense rows would shrink.
@@ -76,8 +82,20 @@ def subject(
     return f"random, k={k:g}, sparsity {sparsity:g}", network, compile(network)
 
 
+def _language_model(width: int, sparsity: float) -> tuple[str, nn.Module, Program]:
+    """Six blocks whose gated linear unit has the paper's share of the width; table and logits stay dense."""
+    block = HGRNBlockConfig(d_model=width, d_state=width, d_hidden=int(2.75 * width), relu="gates")
+    network = LanguageModel(LanguageModelConfig(vocabulary=256, n_layers=6, block=block)).eval()
+    if sparsity > 0:
+        prune_once(network.stack, sparsity, score="magnitude")
+    return f"random language model, width {width}, sparsity {sparsity:g}", network, compile(network)
+
+
 def frames_of(program: Program, count: int, seed: int) -> np.ndarray:
-    """Normal noise (count, input_width)."""
+    """Normal noise (count, input_width), or tokens."""
+    if program.reads_tokens:
+        tokens = min(node.tokens for node in program.nodes if node.tokens)
+        return np.random.default_rng(seed).integers(0, tokens, (count, 1)).astype(np.float32)
     return np.random.default_rng(seed).standard_normal((count, program.input_width)).astype(np.float32)
 
 
@@ -102,9 +120,12 @@ def in_fixed_point(program: Program, frames: np.ndarray, scheme: str = "w8a16") 
     return compile_fixed(program, calibrate(program, [frames]), scheme)
 
 
-def model_step(network: SequenceModel, frames: np.ndarray) -> Row:
-    """The SequenceModel called with T = 1, the state carried over, as a user of PyTorch would."""
-    shaped = [torch.tensor(frame)[None, None] for frame in frames[:BLOCK]]  # (1, 1, d_in)
+def model_step(network: nn.Module, frames: np.ndarray) -> Row:
+    """The model called with T = 1, the state carried over, as a user of PyTorch would."""
+    if isinstance(network, LanguageModel):
+        shaped = [torch.tensor(frame).long()[None] for frame in frames[:BLOCK]]  # (1, 1)
+    else:
+        shaped = [torch.tensor(frame)[None, None] for frame in frames[:BLOCK]]  # (1, 1, d_in)
     state = None
 
     def block():

@@ -47,6 +47,7 @@ def run(
     k: float = 1.0,
     sparsity: float = 0.9,
     model: str | None = None,
+    language: int | None = None,
     *,
     compilers: bool = True,
     rounds: int = 40,
@@ -61,6 +62,7 @@ def run(
         k: see lrnn.profile.bench.stream.run.
         sparsity: see there.
         model: a program's file, in place of k and sparsity.
+        language: width of a language model, in place of k.
         compilers: also PyTorch's AOTInductor, which takes half a minute.
         rounds: most timed rounds.
         budget: seconds after which no round starts.
@@ -71,7 +73,7 @@ def run(
         ValueError: an argument is out of range, or the program holds a node with no eager form.
         RuntimeError: the native engine is not built here, or a row's outputs are wrong.
     """
-    name, _, program = make.subject(k, sparsity, model, seed)
+    name, _, program = make.subject(k, sparsity, model, language, seed)
     rows: dict[tuple[int, str], make.Row] = {}
     with torch_threads(1, pin=True), torch.inference_mode():
         ahead, left_out = _ahead(program, counts, notify) if compilers else ({}, {})

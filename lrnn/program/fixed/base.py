@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 
 from lrnn.program.fixed.format import Format
-from lrnn.program.nodes import Node
+from lrnn.program.node import Node
 from lrnn.quant import Rounding
 from lrnn.quant.exponent import MOST_EXPONENT
 

@@ -2,7 +2,8 @@
 
 A *message* is a value that a matrix, a table, a product, a norm or a mean reads: it has the scheme's
 `activation_bits`. Any other value (what a recurrence or a sum reads, and what leaves the program) lives where
-the sum that makes it lives, and keeps WIDE bits.
+the sum that makes it lives, and keeps WIDE bits. A *gate* of a recurrence, as its sigmoid makes it and as a
+bound leaves it, has the scheme's `gate_bits`: a memory of many frames is a small number.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from functools import cache
 
 from lrnn.program import nodes as op
+from lrnn.program.calibrate import gates
 from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, exponent_for_range
-from lrnn.quant.exponent import MOST_EXPONENT, SATURATED_SIGMOID
+from lrnn.quant.exponent import MOST_EXPONENT, MOST_GATE_EXPONENT, SATURATED_SIGMOID
 
 WIDE = 24
 """Bits of values that are no messages: float32 holds them exactly, and two sum in 32 bits."""
@@ -27,7 +29,7 @@ TABLE_BITS = 16
 """Most bits of what a table or a norm reads, and a table makes."""
 
 _RELUS = (op.Relu, op.PairRelu)
-_TABLES = (op.Sigmoid, op.Gelu)
+_TABLES = (op.Sigmoid, op.Silu, op.Gelu)
 _ANY_WIDTH = (op.Add, op.Diagonal)
 
 
@@ -42,7 +44,7 @@ class Exponents:
 
     def __init__(self, program: Program, ranges: Ranges, scheme: Scheme):
         self.output, self.ranges, self.scheme = program.output, ranges, scheme
-        self.nodes = {node.name: node for node in program.nodes}
+        self.nodes, self.gates = {node.name: node for node in program.nodes}, gates(program)
         self.readers: dict[str, list[op.Node]] = {program.input: [], **{name: [] for name in self.nodes}}
         for node in program.nodes:
             for name in node.inputs:
@@ -52,16 +54,22 @@ class Exponents:
 
     def bits(self, name: str) -> int:
         """Width of a value."""
+        if name in self.gates:
+            return self.scheme.gate_bits
         bits = self.scheme.activation_bits if self.is_message(name) else WIDE
         if isinstance(self.nodes.get(name), _TABLES):
             return min(bits, self.scheme.activation_bits, TABLE_BITS)
         return bits
 
     def _is_message(self, name: str) -> bool:
-        return any(
-            self.is_message(reader.name) if isinstance(reader, _RELUS) else not isinstance(reader, _ANY_WIDTH)
-            for reader in self.readers[name]
-        )
+        return any(self._asks_for_message(name, reader) for reader in self.readers[name])
+
+    def _asks_for_message(self, name: str, reader: op.Node) -> bool:
+        if isinstance(reader, _RELUS):
+            return self.is_message(reader.name)
+        if isinstance(reader, op.Gated):
+            return name == reader.inputs[0]
+        return not isinstance(reader, _ANY_WIDTH)
 
     def _exponent(self, name: str) -> int:
         """Exponent of a value."""
@@ -74,14 +82,20 @@ class Exponents:
 
     def _wanted(self, name: str, reader: op.Node) -> int:
         """How fine a reader of any width would have a value."""
-        if isinstance(reader, op.Diagonal):
+        if isinstance(reader, (op.Diagonal, op.Gated)):
             return self.state_exponent(reader)
         if isinstance(reader, _RELUS):
             return self.exponent(reader.name)
         return self.exponent(reader.name) + GUARD
 
-    def state_exponent(self, node: op.Diagonal) -> int:
-        """Of what a recurrence carries, which has the range of the value that it makes."""
+    def state_exponent(self, node: op.Diagonal | op.Gated) -> int:
+        """Of what a recurrence carries: the range of the value that it makes or, where it is a mean of what
+        it reads, all of that; a part of a complex mean may be sqrt(2) times as large.
+        """
+        if isinstance(node, op.Gated):
+            x = node.inputs[1]
+            more = self.scheme.state_bits - self.bits(x)
+            return _capped(self._fitting(x, self.bits(x)) + more - (node.rotation is not None))
         largest = self._whole(node.name)
         return _capped(exponent_for_range(largest, self.scheme.state_bits) - STATE_HEADROOM)
 
@@ -89,6 +103,8 @@ class Exponents:
         """The finest exponent at which all of a value that matters to its readers fits."""
         if isinstance(self.nodes.get(name), op.Sigmoid):
             return bits - 1  # 1 itself saturates, by the last bit
+        if name in self.gates:
+            return min(exponent_for_range(self._whole(name), bits), MOST_GATE_EXPONENT)
         readers = self.readers[name]
         if readers and name != self.output:
             if all(isinstance(r, _RELUS) for r in readers):  # what they do not pass on may saturate

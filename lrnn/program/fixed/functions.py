@@ -1,4 +1,4 @@
-"""The fixed-point nodes that need a table: functions of one number, and norms."""
+"""The fixed-point nodes that need a table: functions of one number, norms, and rows of tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from lrnn.program.fixed.base import BIASES, WEIGHTS, FixedNode, Rounded
 from lrnn.program.fixed.format import Format
-from lrnn.program.nodes import axes
+from lrnn.program.node import axes
+from lrnn.program.nodes import MOST_TOKENS
 from lrnn.quant import largest_integer
 
 
@@ -98,3 +99,48 @@ class Norm(Rounded):
             self.scale.tolist(), self.bias.tolist(), self.shift().tolist(), strict=True
         ):
             yield abs(scale) * normal + abs(bias), shift
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding(Rounded):
+    """y = row number x of a table. Row r is `weight[r] * 2 ** -weight_exponent[r]`.
+
+    A program whose frames are tokens begins with it: x is one float, a whole number from 0 to V - 1.
+    """
+
+    op: ClassVar[str] = "fixed_embedding"
+    weight: np.ndarray = field(kw_only=True, metadata=axes("V", "n", dtypes=WEIGHTS))
+    weight_exponent: np.ndarray = field(kw_only=True, metadata=axes("V", dtypes=("int8",)))
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_symmetric("weight", self.weight)
+
+    def width(self, widths):
+        """n."""
+        self._expect("input width", widths[0], 1)
+        if len(self.weight) > MOST_TOKENS:
+            raise self.error(f"it knows {len(self.weight)} tokens, expected at most {MOST_TOKENS}")
+        return self.weight.shape[1]
+
+    @property
+    def tokens(self) -> int:
+        """V."""
+        return len(self.weight)
+
+    def format(self, inputs):
+        """See Node.format."""
+        if inputs[0]:
+            raise self.error("it reads integers, expected floats: a token's number")
+        return self._format(inputs)
+
+    def shift(self) -> np.ndarray:
+        """(V,) of each row, to the exponent of the value."""
+        return self.weight_exponent.astype(np.int64) - self.exponent
+
+    def sums(self, inputs):
+        """See Rounded.sums."""
+        if not self.weight.size:
+            return ()
+        peaks = np.abs(self.weight.astype(np.int64)).max(1).tolist()
+        return zip(peaks, self.shift().tolist(), strict=True)

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from lrnn.program.fixed.base import FixedNode, Rounded, with_shift
-from lrnn.program.nodes import axes
+from lrnn.program.fixed.format import Format
+from lrnn.program.node import axes
 from lrnn.quant import largest_integer
+
+
+def shifted_magnitude(x: Format, shift: int) -> int:
+    """A bound on |x| once it is shifted, with rounding."""
+    return (with_shift(x.magnitude, shift) >> max(shift, 0)) + 1
+
+
+def excesses(node: Diagonal | Gated) -> Iterator[int]:
+    """Of each state, |1 - decay| ** 2 - 1 at the scale of the integers' squares.
+
+    Raises:
+        ValueError: a decay_exponent is not from 1 to 30; names the node.
+    """
+    for p, (re, im) in enumerate(node.decay.tolist()):
+        s = int(node.decay_exponent[p])
+        if not 1 <= s <= 30:
+            raise node.error(f"decay_exponent[{p}] is {s}, expected 1 to 30")
+        yield ((1 << s) - re) ** 2 + im**2 - (1 << 2 * s)
+
+
+def products(node: Diagonal | Gated) -> list[int]:
+    """Of each state, a bound on |decay h + rest|."""
+    most, one = largest_integer(node.state_bits), np.int64(1)
+    decays = np.abs(node.decay.astype(np.int64)).sum(1).tolist()
+    steps = (one << node.decay_exponent.astype(np.int64)).tolist()
+    return [decay * most + step for decay, step in zip(decays, steps, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +74,8 @@ class Diagonal(Rounded):
         super().__post_init__()
         self._check_exponent("state_exponent", self.state_exponent)
         self._check_bits("state_bits", self.state_bits)
-        for p, (re, im) in enumerate(self.decay.tolist()):
-            s = int(self.decay_exponent[p])
-            if not 1 <= s <= 30:
-                raise self.error(f"decay_exponent[{p}] is {s}, expected 1 to 30")
-            if ((1 << s) - re) ** 2 + im**2 >= 1 << 2 * s:
+        for p, over in enumerate(excesses(self)):
+            if over >= 0:
                 raise self.error(f"state {p} does not decay: |lambda| is 1 or more")
 
     def width(self, widths):
@@ -72,25 +97,134 @@ class Diagonal(Rounded):
 
     def widest(self, inputs):
         """See Rounded.widest: |q|."""
-        return max(self.greatest(inputs), *self._products())
-
-    def _products(self) -> list[int]:
-        """Of each state, a bound on |q|, the one sum of more than 32 bits."""
-        most, one = largest_integer(self.state_bits), np.int64(1)
-        decays = np.abs(self.decay.astype(np.int64)).sum(1).tolist()
-        steps = (one << self.decay_exponent.astype(np.int64)).tolist()
-        return [decay * most + step for decay, step in zip(decays, steps, strict=True)]
+        return max(self.greatest(inputs), *products(self))
 
     def sums(self, inputs):
         """See Rounded.sums: of each state, then of what it reads, then of what it makes."""
         most, x = largest_integer(self.state_bits), inputs[0]
         shift = x.exponent - self.state_exponent
-        x_most = (with_shift(x.magnitude, shift) >> max(shift, 0)) + 1
-        for p, (q, s) in enumerate(zip(self._products(), self.decay_exponent.tolist(), strict=True)):
+        x_most = shifted_magnitude(x, shift)
+        for p, (q, s) in enumerate(zip(products(self), self.decay_exponent.tolist(), strict=True)):
             self._fit(q, p)
             yield most + (q >> s) + 1 + x_most, 0
         yield x.magnitude, shift
         yield most, self.state_exponent - self.exponent
+
+
+@dataclass(frozen=True, eq=False)
+class Gated(Rounded):
+    """h = (1 - g) u + g x, with u = h or, in complex states, u = rotation h; nothing is rounded away.
+
+    The forget gate is 1 - g. A gate beyond 0 or 1 counts as 0 or 1. With e = gate_exponent, and x shifted to
+    the exponent of h,
+
+        u = h - ((D h + turn) >> s),  turn = (D h + turn) mod 2 ** s      complex: D = 1 - rotation
+        q = g (u - x) + rest                                              real, for each part; 41 bits
+        h = saturate(u - (q >> e))
+        rest = q mod 2 ** e
+
+    A real h lies between the last h and x, so that it never saturates where x does not, and is off by less
+    than one last bit however long it remembers. A rotation is rounded towards the inside of the circle.
+
+    Attributes:
+        size: states N: the width of g. Values x and h are N wide or, with a rotation, 2 N: (re, im) pairs.
+        decay: (N, 2) re, im of 1 - rotation; None where states are real.
+        decay_exponent: (N,) 1 to 30, s above; None where states are real.
+        gate_exponent: of g, 0 to 30.
+        state_exponent: of h.
+        state_bits: of h.
+    """
+
+    op: ClassVar[str] = "fixed_gated"
+    arity: ClassVar[int] = 2
+    state_dtype: ClassVar[str] = "int32"
+    size: int = field(kw_only=True)
+    decay: np.ndarray | None = field(
+        default=None, kw_only=True, metadata=axes("N", 2, dtypes=("int16", "int32"))
+    )
+    decay_exponent: np.ndarray | None = field(
+        default=None, kw_only=True, metadata=axes("N", dtypes=("int8",))
+    )
+    gate_exponent: int = field(kw_only=True)
+    state_exponent: int = field(kw_only=True)
+    state_bits: int = field(kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_exponent("state_exponent", self.state_exponent)
+        self._check_bits("state_bits", self.state_bits)
+        if not 0 <= self.gate_exponent <= 30:
+            raise self.error(f"gate_exponent is {self.gate_exponent}, expected 0 to 30")
+        if (self.decay is None) != (self.decay_exponent is None):
+            raise self.error("it has one of decay and decay_exponent, expected both or none")
+        if self.decay is None:
+            return
+        self._expect("rows of decay", len(self.decay), self.size)
+        for n, over in enumerate(excesses(self)):
+            if over > 0:
+                raise self.error(f"state {n} grows: |1 - decay| is above 1")
+
+    @property
+    def parts(self) -> int:
+        """Numbers of a state: 2 where it is complex."""
+        return 1 if self.decay is None else 2
+
+    def width(self, widths):
+        """N or 2 N."""
+        self._expect("width of the gate", widths[0], self.size)
+        self._expect("second input's width", widths[1], self.parts * self.size)
+        return widths[1]
+
+    @property
+    def state_width(self) -> int:
+        """2 N, the last h and rest; of complex states 6 N: h, turn, rest."""
+        return 2 * self.size if self.decay is None else 6 * self.size
+
+    @property
+    def state_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest integers of the state, as it lies."""
+        width = self.parts * self.size
+        most = np.full(width, largest_integer(self.state_bits))
+        highs = [most, np.full(width, (1 << self.gate_exponent) - 1)]
+        if self.decay is not None:
+            turn = (np.int64(1) << self.decay_exponent.astype(np.int64)) - 1
+            highs.insert(1, np.repeat(turn, 2))
+        zeros = np.zeros(self.state_width - width, np.int64)
+        return np.concatenate((-most, zeros)), np.concatenate(highs)
+
+    def _format(self, inputs):
+        self._expect("exponent of the gate", inputs[0].exponent, self.gate_exponent)
+        return super()._format(inputs)
+
+    def widest(self, inputs):
+        """See Rounded.widest: |q|."""
+        return max(self.greatest(inputs), self._product(inputs), *self._turns())
+
+    def _turns(self) -> list[int]:
+        return [] if self.decay is None else products(self)
+
+    def _turned(self) -> int:
+        """A bound on |u|."""
+        most = largest_integer(self.state_bits)
+        if self.decay is None:
+            return most
+        drops = zip(products(self), self.decay_exponent.tolist(), strict=True)
+        return most + max((q >> s) + 1 for q, s in drops)
+
+    def _apart(self, inputs: tuple[Format, ...]) -> int:
+        """A bound on |u - x|."""
+        return self._turned() + shifted_magnitude(inputs[1], inputs[1].exponent - self.state_exponent)
+
+    def _product(self, inputs: tuple[Format, ...]) -> int:
+        return (self._apart(inputs) + 1) << self.gate_exponent
+
+    def sums(self, inputs):
+        """See Rounded.sums: of the states, then of what they read, then of what they make."""
+        for n, q in enumerate([*self._turns(), self._product(inputs)]):
+            self._fit(q, n)
+        yield self._turned() + self._apart(inputs) + 1, 0
+        yield inputs[1].magnitude, inputs[1].exponent - self.state_exponent
+        yield largest_integer(self.state_bits), self.state_exponent - self.exponent
 
 
 @dataclass(frozen=True, eq=False)

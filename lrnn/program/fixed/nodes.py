@@ -16,9 +16,9 @@ import numpy as np
 
 from lrnn.program.fixed.base import BIASES, WEIGHTS, FixedNode, Rounded
 from lrnn.program.fixed.format import Format
-from lrnn.program.fixed.functions import Norm, Table
-from lrnn.program.fixed.memory import Diagonal, MeanPool
-from lrnn.program.nodes import Node, axes
+from lrnn.program.fixed.functions import Embedding, Norm, Table
+from lrnn.program.fixed.memory import Diagonal, Gated, MeanPool
+from lrnn.program.node import Node, axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +202,9 @@ FIXED_NODES: dict[str, type[Node]] = {
         Rescale,
         Linear,
         Affine,
+        Embedding,
         Diagonal,
+        Gated,
         Relu,
         PairRelu,
         Table,

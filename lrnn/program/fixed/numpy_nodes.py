@@ -45,6 +45,11 @@ def _affine(node: fixed.Affine, formats: Formats, x: np.ndarray) -> np.ndarray:
     return _finish(node, node.scale * x + node.bias, node.shift(formats[0]))
 
 
+def _embedding(node: fixed.Embedding, formats: list[None], x: np.ndarray) -> np.ndarray:
+    token = int(x[0])
+    return _finish(node, node.weight[token].astype(np.int64), node.shift()[token])
+
+
 def _relu(node: fixed.Relu, formats: Formats, x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
 
@@ -79,17 +84,40 @@ def _product(node: fixed.Product, formats: Formats, x0: np.ndarray, x1: np.ndarr
     return _finish(node, x0 * x1, formats[0].exponent + formats[1].exponent - node.exponent)
 
 
+def _turned(
+    node: fixed.Diagonal | fixed.Gated, h: np.ndarray, rest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(1 - decay) h of pairs (P, 2), rounded down, and what that drops."""
+    re, im = node.decay.T.astype(np.int64)  # (P,)
+    s = node.decay_exponent.astype(np.int64)[:, None]  # (P, 1)
+    q = np.stack((re * h[:, 0] - im * h[:, 1], re * h[:, 1] + im * h[:, 0]), 1) + rest
+    return h - (q >> s), q & ((np.int64(1) << s) - 1)
+
+
 def _diagonal(
     node: fixed.Diagonal, formats: Formats, x: np.ndarray, state: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     x = shift_right(x, formats[0].exponent - node.state_exponent, node.rounding).reshape(-1, 2)  # (P, 2)
     h, rest = state.astype(np.int64).reshape(2, -1, 2)
-    re, im = node.decay.T.astype(np.int64)  # (P,)
-    s = node.decay_exponent.astype(np.int64)[:, None]  # (P, 1)
-    q = np.stack((re * h[:, 0] - im * h[:, 1], re * h[:, 1] + im * h[:, 0]), 1) + rest
-    h = saturate(h - (q >> s) + x, node.state_bits)
-    rest = q & ((np.int64(1) << s) - 1)
+    h, rest = _turned(node, h, rest)
+    h = saturate(h + x, node.state_bits)
     after = np.concatenate((h, rest)).reshape(-1).astype(np.int32)
+    return _finish(node, h.reshape(-1), node.state_exponent - node.exponent), after
+
+
+def _gated(
+    node: fixed.Gated, formats: Formats, g: np.ndarray, x: np.ndarray, state: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    e = node.gate_exponent
+    g = np.clip(g, 0, 1 << e)[:, None]  # (N, 1)
+    x = shift_right(x, formats[1].exponent - node.state_exponent, node.rounding)
+    x = x.reshape(node.size, node.parts)  # (N, parts)
+    h, *turn, rest = state.astype(np.int64).reshape(-1, *x.shape)
+    if turn:
+        h, turn[0] = _turned(node, h, turn[0])
+    q = g * (h - x) + rest
+    h = saturate(h - (q >> e), node.state_bits)
+    after = np.stack((h, *turn, q & ((1 << e) - 1))).reshape(-1).astype(np.int32)
     return _finish(node, h.reshape(-1), node.state_exponent - node.exponent), after
 
 
@@ -107,6 +135,7 @@ FUNCTIONS: dict[type[op.Node], Callable] = {
     fixed.Rescale: _rescale,
     fixed.Linear: _linear,
     fixed.Affine: _affine,
+    fixed.Embedding: _embedding,
     fixed.Relu: _relu,
     fixed.PairRelu: _pair_relu,
     fixed.Table: _table,
@@ -114,5 +143,6 @@ FUNCTIONS: dict[type[op.Node], Callable] = {
     fixed.Add: _add,
     fixed.Product: _product,
     fixed.Diagonal: _diagonal,
+    fixed.Gated: _gated,
     fixed.MeanPool: _mean_pool,
 }

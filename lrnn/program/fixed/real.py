@@ -80,12 +80,21 @@ def _check_same(node: op.Node, program: Program, other: op.Node, floats: Program
         (*(held.widths[name] for name in of.inputs), held.widths[of.name])
         for of, held in ((node, program), (other, floats))
     ]
-    kind = node.function if isinstance(node, fixed.Table) else _FORMS.get(type(node))
+    kind = _form(node)
     if shapes[0] != shapes[1] or kind != other.op:
         raise ValueError(
             f"node {node.name!r} is {other.op} of widths {shapes[1]}, expected {kind} of {shapes[0]}: the "
             "program that was quantized"
         )
+
+
+def _form(node: op.Node) -> str | None:
+    """The kind of node in float that a node of integers stands for."""
+    if isinstance(node, fixed.Table):
+        return node.function
+    if isinstance(node, fixed.Norm):
+        return "layer_norm" if node.centred else "rms_norm"
+    return _FORMS.get(type(node))
 
 
 _FORMS = {
@@ -95,7 +104,8 @@ _FORMS = {
     fixed.Diagonal: "diagonal",
     fixed.Relu: "relu",
     fixed.PairRelu: "pair_relu",
-    fixed.Norm: "layer_norm",
+    fixed.Gated: "gated",
+    fixed.Embedding: "embedding",
     fixed.Add: "add",
     fixed.Product: "product",
     fixed.MeanPool: "mean_pool",
@@ -107,7 +117,7 @@ def _of_floats(node: op.Node) -> Equation:
     compute = partial(FUNCTIONS[type(node)], node, weights)
     if not node.state_width:
         return compute
-    return lambda x: compute(x, x.new_zeros(len(x), node.state_width))[0]
+    return lambda *x: compute(*x, x[-1].new_zeros(len(x[-1]), node.state_width))[0]
 
 
 def _of_integers(node: op.Node, formats: tuple[Format | None, ...]) -> Equation:
@@ -117,7 +127,7 @@ def _of_integers(node: op.Node, formats: tuple[Format | None, ...]) -> Equation:
         return _TABLES[node.function]
     if isinstance(node, fixed.Norm):
         return _norm(node, formats[0])
-    x = formats[0].exponent
+    x = formats[0].exponent if formats[0] else 0
     if isinstance(node, fixed.Linear):
         by_row = node.weight_exponent[:, None]
         weight, bias = _scaled(node.weight, by_row), _scaled(node.bias, node.weight_exponent, x)
@@ -126,11 +136,21 @@ def _of_integers(node: op.Node, formats: tuple[Format | None, ...]) -> Equation:
         scale = _scaled(node.scale, node.scale_exponent), _scaled(node.bias, node.scale_exponent, x)
         return _of_floats(op.Affine(node.name, node.inputs, *scale))
     if isinstance(node, fixed.Diagonal):
-        decay = _scaled(node.decay, node.decay_exponent[:, None])
-        return _of_floats(op.Diagonal(node.name, node.inputs, np.array([1.0, 0.0]) - decay))
+        return _of_floats(op.Diagonal(node.name, node.inputs, _kept(node)))
+    if isinstance(node, fixed.Gated):
+        rotation = None if node.decay is None else _kept(node)
+        return _of_floats(op.Gated(node.name, node.inputs, node.size, rotation))
+    if isinstance(node, fixed.Embedding):
+        weight = _scaled(node.weight, node.weight_exponent[:, None])
+        return _of_floats(op.Embedding(node.name, node.inputs, weight))
     if isinstance(node, fixed.MeanPool):
         return _of_floats(op.MeanPool(node.name, node.inputs, node.size))
     return _of_floats(op.NODES[_FORMS[type(node)]](node.name, node.inputs))
+
+
+def _kept(node: fixed.Diagonal | fixed.Gated) -> np.ndarray:
+    """1 - decay, (P, 2)."""
+    return np.array([1.0, 0.0]) - _scaled(node.decay, node.decay_exponent[:, None])
 
 
 def _passed(x: Tensor) -> Tensor:

@@ -84,6 +84,15 @@ def _affine(node: fixed.Affine, formats: Formats, numbers: torch.dtype, w: Buffe
     return _finish(node, sums, node.shift(formats[0]))
 
 
+def _embedding(
+    node: fixed.Embedding, formats: list[None], numbers: torch.dtype, w: Buffers, x: Tensor
+) -> Tensor:
+    token = x[..., 0].long()  # (B, T)
+    shift = torch.from_numpy(node.shift()).to(x.device)[token][..., None]
+    most = largest_integer(node.bits)
+    return _shift_integers(w["weight"][token].long(), shift, node.rounding).clamp_(-most, most)
+
+
 def _relu(node: fixed.Relu, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor) -> Tensor:
     return x.clamp(min=0)
 
@@ -169,6 +178,50 @@ def states(
     return h[1:, :2].permute(2, 0, 3, 1).flatten(-2), after
 
 
+def gated_states(
+    node: fixed.Gated,
+    formats: Formats,
+    numbers: torch.dtype,
+    w: Buffers,
+    g: Tensor,
+    x: Tensor,
+    state: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The state h after each frame, (B, T, N) or (B, T, 2 N) in `numbers`, and what is kept of the last."""
+    one, most = 1 << node.gate_exponent, largest_integer(node.state_bits)
+    x = shift_right(x.to(numbers), formats[1].exponent - node.state_exponent, node.rounding)
+    x = x.unflatten(-1, (node.size, node.parts)).transpose(0, 1)  # (T, B, N, parts)
+    g = g.clamp(0, one).to(numbers)[..., None].transpose(0, 1)  # (T, B, N, 1)
+    h, *turn, rest = state.to(numbers).unflatten(-1, (-1, *x.shape[2:])).unbind(1)  # (B, N, parts)
+    turned = _turner(w, numbers) if turn else None
+    drop = _divider(torch.tensor(node.gate_exponent, device=x.device), numbers)
+    out = torch.empty_like(x)
+    for t, (gate, frame) in enumerate(zip(g.unbind(0), x.unbind(0), strict=True)):
+        if turned:
+            h, turn[0] = turned(h, turn[0])
+        q = torch.addcmul(rest, gate, h - frame)
+        dropped = drop(q)
+        rest = q.sub_(dropped, alpha=one)
+        h = torch.clamp(h - dropped, -most, most, out=out[t])
+    after = torch.stack((h, *turn, rest), 1).flatten(1).int()
+    return out.transpose(0, 1).flatten(-2), after
+
+
+def _turner(w: Buffers, numbers: torch.dtype) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The function of pairs (B, P, 2): (1 - decay) h, rounded down, and what that drops."""
+    re, im = w["decay"].to(numbers).unbind(-1)
+    re, im = re[:, None], torch.stack((-im, im), -1)  # (P, 1), (P, 2)
+    scale = (torch.ones_like(w["decay_exponent"], dtype=torch.int64) << w["decay_exponent"]).to(numbers)
+    drop = _divider(w["decay_exponent"][:, None], numbers)
+
+    def turned(h: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        q = torch.addcmul(rest, re, h).addcmul_(im, h.flip(-1))
+        lost = drop(q)
+        return h - lost, q.addcmul_(lost, scale[:, None], value=-1)
+
+    return turned
+
+
 def _divider(exponents: Tensor, numbers: torch.dtype) -> Callable[[Tensor], Tensor]:
     """The function q >> exponents."""
     if numbers == torch.int64:
@@ -182,6 +235,19 @@ def _diagonal(
     node: fixed.Diagonal, formats: Formats, numbers: torch.dtype, w: Buffers, x: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     h, after = states(node, formats, numbers, w, x, state)
+    return _finish(node, h, node.state_exponent - node.exponent), after
+
+
+def _gated(
+    node: fixed.Gated,
+    formats: Formats,
+    numbers: torch.dtype,
+    w: Buffers,
+    g: Tensor,
+    x: Tensor,
+    state: Tensor,
+) -> tuple[Tensor, Tensor]:
+    h, after = gated_states(node, formats, numbers, w, g, x, state)
     return _finish(node, h, node.state_exponent - node.exponent), after
 
 
@@ -200,6 +266,7 @@ FUNCTIONS: dict[type[op.Node], Callable] = {
     fixed.Rescale: _rescale,
     fixed.Linear: _linear,
     fixed.Affine: _affine,
+    fixed.Embedding: _embedding,
     fixed.Relu: _relu,
     fixed.PairRelu: _pair_relu,
     fixed.Table: _table,
@@ -207,5 +274,6 @@ FUNCTIONS: dict[type[op.Node], Callable] = {
     fixed.Add: _add,
     fixed.Product: _product,
     fixed.Diagonal: _diagonal,
+    fixed.Gated: _gated,
     fixed.MeanPool: _mean_pool,
 }

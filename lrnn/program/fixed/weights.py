@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrnn.program import nodes as op
-from lrnn.quant import WeightScale, largest_integer, quantize_decay, quantize_weight
+from lrnn.quant import WeightScale, largest_integer, quantize_decay, quantize_rotation, quantize_weight
 
 MOST_SHIFT = 30
 """Bits that the sums of a row stand finer than its value; more would round to nothing."""
@@ -96,4 +96,29 @@ def decay_integers(node: op.Diagonal, bits: int) -> tuple[np.ndarray, np.ndarray
         raise node.error(str(error)) from None
     if (exponents < 1).any():
         raise node.error(f"1 - lambda of state {int(exponents.argmin())} does not fit {bits} bits")
-    return integers.astype(np.int16 if bits <= 16 else np.int32), exponents.astype(np.int8)
+    return _narrow(integers, bits), exponents.astype(np.int8)
+
+
+def rotation_integers(node: op.Gated, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """1 - rotation of every state with an exponent of its own, as `lrnn.quant.quantize_rotation` rounds it.
+
+    Args:
+        node: in float, with a rotation.
+        bits: of each part, with the sign.
+
+    Returns:
+        (N, 2) int16, or int32 above 16 bits, and exponents (N,) int8.
+
+    Raises:
+        ValueError: a magnitude is not 1; names the node.
+    """
+    rotation = node.rotation.astype(np.float64)
+    try:
+        integers, exponents = quantize_rotation(rotation[:, 0] + 1j * rotation[:, 1], bits)
+    except ValueError as error:
+        raise node.error(str(error)) from None
+    return _narrow(integers, bits), exponents.astype(np.int8)
+
+
+def _narrow(integers: np.ndarray, bits: int) -> np.ndarray:
+    return integers.astype(np.int16 if bits <= 16 else np.int32)

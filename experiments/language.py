@@ -1,0 +1,266 @@
+"""What sparsity costs a language model, and what it buys: byte-level HGRNs on text, trained alike.
+
+    python experiments/language.py --data DIR -o experiments/results/language
+
+trains what is missing, goes on where a run was stopped, measures every model on the validation text byte by
+byte and writes the tables (.md), the figures (.json) and the picture (.svg). With --report it only measures
+what is there. First table: one width, dense and pruned to 50, 80 and 90 %, in the form of Pierro et al.'s for
+their HGRN of 370 million parameters. Second: each pruned network beside the dense one, narrower, that costs
+as many multiply-accumulates per byte.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+import lrnn
+from lrnn.cli.console import progress
+from lrnn.data.text import documents, find_text
+from lrnn.data.text_program import Scorer, bits_per_byte
+from lrnn.files import written_whole
+from lrnn.profile import count
+
+RECIPE = "experiments/language-mini.yaml"
+WIDE = 256
+NARROW = {0.5: 184, 0.8: 120, 0.9: 88}
+"""Width of the dense network with as many multiply-accumulates per byte as WIDE at a sparsity: 40 width^2 in
+four layers (4 in each HGRN, 6 in each gated linear unit), and 256 width in the head, which stays dense."""
+COLUMNS = "width, sparsity, seed, bits per byte, 95 % interval, parameters, nonzero, MACs, effective, kB"
+EFFECTIVE_ON = 16384
+"""Bytes on which zeros among the activations are counted."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: `steps` optimiser steps of the recipe's rows."""
+
+    width: int
+    sparsity: float
+    seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"language-{self.width}-{round(100 * self.sparsity)}-s{self.seed}-{self.steps}"
+
+    def folder(self, root: Path) -> Path:
+        return root / self.name / "version_0"
+
+    def recipe(self, args) -> dict:
+        """RECIPE at this width and sparsity; dense networks have no masks."""
+        recipe = yaml.safe_load(Path(RECIPE).read_text())
+        recipe["seed_everything"] = recipe["data"]["init_args"]["seed"] = self.seed
+        recipe["data"]["init_args"]["root"] = args.data
+        block = recipe["model"]["init_args"]["network"]["block"]
+        block |= {"d_model": self.width, "d_state": self.width, "d_hidden": 2 * self.width}
+        trainer = recipe["trainer"]
+        trainer["max_steps"] = self.steps
+        trainer["logger"]["init_args"] |= {"save_dir": args.runs, "name": self.name}
+        masks = next(c for c in trainer["callbacks"] if c["class_path"].endswith(".Prune"))
+        if self.sparsity:
+            masks["init_args"]["sparsity"] = self.sparsity
+        else:
+            trainer["callbacks"].remove(masks)
+        return recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, metavar="DIR", help="text of both splits, such as text-mini")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="PREFIX", help="of the .md, .json and .svg files"
+    )
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="where the trainings live")
+    parser.add_argument("--steps", type=int, default=4000, help="optimiser steps of every run")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each network")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="trainings side by side, one core each"
+    )
+    parser.add_argument("--report", action="store_true", help="train nothing, measure what is there")
+    args = parser.parse_args()
+    runs = plan(args.steps, args.seeds)
+    if not args.report:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(lambda run: train(run, args), runs))
+    rows = measured(runs, args)
+    write(Path(args.out), rows, args)
+    print(Path(args.out).with_suffix(".md").read_text())
+
+
+def plan(steps: int, seeds: int) -> list[Run]:
+    """In the order of what they tell: 90 % and its dense counterpart, dense, then what lies between."""
+    pairs = [(WIDE, 0.9), (NARROW[0.9], 0.0), (WIDE, 0.0)]
+    pairs += [(WIDE, 0.8), (NARROW[0.8], 0.0), (WIDE, 0.5), (NARROW[0.5], 0.0)]
+    return [Run(width, sparsity, seed, steps) for seed in range(seeds) for width, sparsity in pairs]
+
+
+def train(run: Run, args) -> None:
+    """Run `lrnn fit` in a process of its own with one thread, unless its result is there."""
+    folder = run.folder(Path(args.runs))
+    if (folder / "model.lrnn").is_file():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recipe, log_path = folder.parent / "recipe.yaml", folder.parent / "fit.log"
+    recipe.write_text(yaml.safe_dump(run.recipe(args), sort_keys=False))
+    command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", str(recipe), "--ckpt_path", "last"]
+    with open(log_path, "a") as log:
+        done = subprocess.run(command, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise RuntimeError(f"{log_path}: {' '.join(command)} ended with {done.returncode}")
+
+
+def measured(runs: list[Run], args) -> list[dict]:
+    """Figures of every model that is there, and of those that an earlier report measured elsewhere."""
+    texts = {path.name: list(documents(path)) for path in find_text(args.data, "val")}
+    there = [run for run in runs if (run.folder(Path(args.runs)) / "model.lrnn").is_file()]
+    rows = reported([run for run in runs if run not in there], Path(args.out).with_suffix(".json"))
+    if not there and not rows:
+        raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
+    for run in progress(there, len(there), "measure"):
+        rows.append({**asdict(run), **measure(run.folder(Path(args.runs)) / "model.lrnn", texts)})
+    return sorted(rows, key=lambda row: (row["seed"], row["sparsity"], -row["width"]))
+
+
+def reported(runs: list[Run], path: Path) -> list[dict]:
+    """The rows of these runs in a report, which may have been trained on another machine."""
+    rows = json.loads(path.read_text())["models"] if path.is_file() else []
+    names = [field.name for field in fields(Run)]
+    return [row for row in rows if Run(**{name: row[name] for name in names}) in runs]
+
+
+def measure(path: Path, texts: dict[str, list[bytes]]) -> dict:
+    program = lrnn.load(path)
+    scorer = Scorer(program, "torch")
+    scores = {name: [scorer(document) for document in found] for name, found in texts.items()}
+    total = bits_per_byte([score for found in scores.values() for score in found])
+    (tokens,) = scorer.tokenizer.encode([next(iter(texts.values()))[0][:EFFECTIVE_ON]])
+    costs = count(program, tokens[:, None].astype(np.float32))
+    return {
+        "bits_per_byte": total.mean,
+        "low": total.low,
+        "high": total.high,
+        "by_file": {name: bits_per_byte(found).mean for name, found in scores.items()},
+        "parameters": sum(c.parameters for c in costs),
+        "nonzero": sum(c.nonzero for c in costs),
+        "macs": sum(c.macs for c in costs),
+        "macs_weights": sum(c.macs_weights for c in costs),
+        "macs_effective": round(sum(c.macs_effective for c in costs)),
+        "file_bytes": path.stat().st_size,
+    }
+
+
+def write(out: Path, rows: list[dict], args) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    options = f"--steps {args.steps} --seeds {args.seeds} -o {args.out}"
+    command = f"python experiments/language.py --data DIR {options}"
+    with written_whole(out.with_suffix(".json")) as path:
+        path.write_text(json.dumps({"command": command, "models": rows}, indent=1) + "\n")
+    with written_whole(out.with_suffix(".md")) as path:
+        path.write_text(markdown(rows, command))
+    plot(out.with_suffix(".svg"), rows)
+
+
+def markdown(rows: list[dict], command: str) -> str:
+    lines = [
+        f"# Byte-level HGRNs after {rows[0]['steps']:,} steps",
+        "",
+        f"`{command}`",
+        "",
+        "Bits per byte of the validation text, each document streamed from the state zero. MACs: thousands",
+        "of multiply-accumulates per byte of nonzero weights; effective: where the input is not zero either.",
+        "",
+        *at_one_width(rows),
+        *at_equal_cost(rows),
+        "Every model:",
+        "",
+        f"| {COLUMNS.replace(', ', ' | ')} |",
+        "|---" * len(COLUMNS.split(", ")) + "|",
+    ]
+    for r in rows:
+        cells = [str(r["width"]), f"{r['sparsity']:.0%}", str(r["seed"]), f"**{r['bits_per_byte']:.3f}**"]
+        cells += [f"{r['low']:.3f} to {r['high']:.3f}", f"{r['parameters']:,}", f"{r['nonzero']:,}"]
+        cells += [f"{r[name] / 1000:,.0f}" for name in ("macs_weights", "macs_effective", "file_bytes")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def at_one_width(rows: list[dict]) -> list[str]:
+    """The paper's table: loss and cost of each level of sparsity, and their change from dense."""
+    chosen = {r["sparsity"]: r for r in reversed(rows) if r["width"] == WIDE}  # of the first seed
+    levels = sorted(chosen)
+    if 0.0 not in levels:
+        return []
+    dense = chosen[0.0]
+
+    def line(label: str, name: str, form: str, unit: float = 1.0) -> str:
+        change = [chosen[level][name] / dense[name] - 1 for level in levels]
+        cells = [format(chosen[level][name] * unit, form) for level in levels]
+        found = [cell + (f" ({by:+.1%})" if by else "") for cell, by in zip(cells, change, strict=True)]
+        return f"| {label} | {' | '.join(found)} |"
+
+    return [
+        f"Width {WIDE}, pruned by iterative magnitude:",
+        "",
+        f"| sparsity | {' | '.join(f'{level:.0%}' if level else 'dense' for level in levels)} |",
+        "|---" * (1 + len(levels)) + "|",
+        line("bits per byte", "bits_per_byte", ".3f"),
+        line("MACs", "macs_weights", ",.0f", 1e-3),
+        line("bytes of the file, kB", "file_bytes", ",.0f", 1e-3),
+        "",
+    ]
+
+
+def at_equal_cost(rows: list[dict]) -> list[str]:
+    """Each pruned network beside the dense one that costs as much."""
+    chosen = {(r["width"], r["sparsity"]): r for r in reversed(rows)}
+    pairs = [(chosen.get((WIDE, s)), chosen.get((NARROW[s], 0.0))) for s in sorted(NARROW, reverse=True)]
+    lines = []
+    for sparse, dense in pairs:
+        if sparse and dense:
+            better = sparse["bits_per_byte"] / dense["bits_per_byte"] - 1
+            cells = [f"{r['bits_per_byte']:.3f} at {r['macs_weights'] / 1000:,.0f}" for r in (dense, sparse)]
+            lines.append(
+                f"| {dense['width']} | {cells[0]} | {sparse['sparsity']:.0%} | {cells[1]} | {better:+.1%} |"
+            )
+    if not lines:
+        return []
+    head = (
+        f"| dense width | bits per byte at MACs | sparsity of width {WIDE} | bits per byte at MACs | change |"
+    )
+    return ["Dense and narrow beside sparse and wide, at equal MACs:", "", head, "|---" * 5 + "|", *lines, ""]
+
+
+def plot(path: Path, rows: list[dict]) -> None:
+    from lrnn.profile.plot import pyplot, save
+
+    plt = pyplot()
+    figure, panel = plt.subplots(figsize=(5.5, 4), layout="constrained")
+    kinds = {"dense": "#8a8a8a", f"width {WIDE}, pruned": "#1b4f8a"}
+    for (label, colour), mark in zip(kinds.items(), "os", strict=True):
+        found = [r for r in rows if bool(r["sparsity"]) == (label != "dense")]
+        found.sort(key=lambda r: r["macs_weights"])
+        x, y = [r["macs_weights"] / 1000 for r in found], [r["bits_per_byte"] for r in found]
+        panel.plot(x, y, color=colour, marker=mark, linewidth=1, label=label)
+        for r, *at in zip(found, x, y, strict=True):
+            text = f"{r['sparsity']:.0%}" if r["sparsity"] else str(r["width"])
+            panel.annotate(text, at, xytext=(5, 4), textcoords="offset points", fontsize=7)
+    panel.set_xscale("log", subs=())
+    panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.set_xlabel("thousand multiply-accumulates per byte")
+    panel.set_ylabel("bits per byte")
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(fontsize=8)
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
