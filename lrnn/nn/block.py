@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrnn.nn.config import S5BlockConfig
+from lrnn.nn.config import S5BlockConfig, one_size
 from lrnn.nn.init import lecun_normal
 from lrnn.nn.norm import BatchNorm
 from lrnn.nn.s5 import S5, check_frames
@@ -58,7 +58,8 @@ class S5Block(nn.Module):
         super().__init__()
         self.config = config
         self.norm = make_norm(config)
-        self.ssm = S5(config.d_model, config.d_state, config.blocks, config.relu, config.ssm)
+        d_state = one_size("d_state", config.d_state)
+        self.ssm = S5(config.d_model, d_state, config.blocks, config.relu, config.ssm)
         rectified = config.relu != "none"
         self.activation = nn.ReLU() if rectified else nn.GELU(approximate="tanh")
         self.relu = nn.ReLU() if rectified else nn.Identity()  # of the residual sum

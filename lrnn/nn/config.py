@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Relu = Literal["none", "parts", "pair"]
+Sizes = int | tuple[int, ...]
+"""One size for all layers, or one for each."""
 
 
 def _one_of(name: str, value, allowed: tuple) -> None:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
+
+
+def _several(value: Sizes) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def _plain(value: Sizes | Iterable[int]) -> Sizes:
+    """A number, or the tuple that JSON and YAML write as a list; of one element, that."""
+    if isinstance(value, int):
+        return value
+    sizes = tuple(value)
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def one_size(name: str, size: Sizes) -> int:
+    """The number; ValueError where there are several, one per layer of a stack."""
+    if not isinstance(size, int):
+        raise ValueError(f"{name} is {size}, expected one number; a stack passes config.layer(i) to a block")
+    return size
+
+
+def one_each(name: str, sizes: Sizes, n_layers: int) -> None:
+    """ValueError where there are several numbers, but not as many as layers."""
+    if not isinstance(sizes, int) and len(sizes) != n_layers:
+        raise ValueError(f"{name} has {len(sizes)} numbers, expected one for each of {n_layers} layers")
 
 
 @dataclass(frozen=True)
@@ -51,7 +82,8 @@ class S5BlockConfig:
 
     Args:
         d_model: width H of the residual stream.
-        d_state: real state size S; with conjugate symmetry S/2 complex states are kept.
+        d_state: real state size S; with conjugate symmetry S/2 complex states are kept. In a model several
+            numbers, one per layer, where they differ (as after `lrnn.shrink`); each is then one block.
         blocks: J, HiPPO blocks on the diagonal of the state matrix.
         relu: "none" is GELU everywhere; "parts" is ReLU as activation, after the residual and on the real and
             imaginary part of the state; "pair" the same with the paper's rule on the state, which keeps or
@@ -65,7 +97,7 @@ class S5BlockConfig:
     """
 
     d_model: int = 192
-    d_state: int = 256
+    d_state: Sizes = 256
     blocks: int = 16
     relu: Relu = "parts"
     glu: Literal["half1", "half2", "full", "none"] = "half1"
@@ -81,6 +113,13 @@ class S5BlockConfig:
         _one_of("norm", self.norm, ("batch", "frozen_batch", "layer"))
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
+        object.__setattr__(self, "d_state", _plain(self.d_state))
+
+    def layer(self, index: int) -> Self:
+        """The configuration of one layer, whose d_state is a number."""
+        if isinstance(self.d_state, int):
+            return self
+        return replace(self, d_state=self.d_state[index], blocks=1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -122,6 +161,7 @@ class SequenceModelConfig(S5BlockConfig):
         for name in ("d_in", "d_out", "n_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        one_each("d_state", self.d_state, self.n_layers)
 
     def scaled(self, k: float) -> SequenceModelConfig:
         """Width factor k of the paper: blocks of the same size, k times as many (its dim_scale)."""
@@ -132,7 +172,7 @@ class SequenceModelConfig(S5BlockConfig):
             self,
             blocks=blocks,
             d_model=int(blocks * self.d_model / self.blocks),
-            d_state=int(blocks * self.d_state / self.blocks),
+            d_state=_plain(int(blocks * s / self.blocks) for s in _several(self.d_state)),
         )
 
 
@@ -167,7 +207,7 @@ class HGRNBlockConfig:
     Args:
         d_model: width H of the residual stream.
         d_state: states N of the HGRN.
-        d_hidden: width of the gated linear unit.
+        d_hidden: width of the gated linear unit; in a stack several, one per layer, where they differ.
         relu: "none" leaves every SiLU; "gates" puts a ReLU in its place, so that both output matrices read
             zeros; "all" rectifies the norms too, so that every matrix does (stages 1 and 2 of Mirzadeh et
             al. 2023, "ReLU Strikes Back").
@@ -176,12 +216,17 @@ class HGRNBlockConfig:
 
     d_model: int = 256
     d_state: int = 256
-    d_hidden: int = 768
+    d_hidden: Sizes = 768
     relu: Literal["none", "gates", "all"] = "none"
     hgrn: HGRNOptions = field(default_factory=HGRNOptions)
 
     def __post_init__(self):
         _one_of("relu", self.relu, ("none", "gates", "all"))
         for name in ("d_model", "d_state", "d_hidden"):
-            if getattr(self, name) < 1:
+            if min(_several(getattr(self, name))) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        object.__setattr__(self, "d_hidden", _plain(self.d_hidden))
+
+    def layer(self, index: int) -> Self:
+        """The configuration of one layer, whose d_hidden is a number."""
+        return self if isinstance(self.d_hidden, int) else replace(self, d_hidden=self.d_hidden[index])

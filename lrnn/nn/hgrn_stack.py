@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrnn.nn.block import linear
-from lrnn.nn.config import HGRNBlockConfig
+from lrnn.nn.config import HGRNBlockConfig, one_each, one_size
 from lrnn.nn.hgrn import HGRN
 from lrnn.nn.norm import RMSNorm
 from lrnn.nn.s5 import at_least_float32, check_frames
@@ -54,7 +54,8 @@ class HGRNBlock(nn.Module):
         self.mixer = HGRN(config.d_model, config.d_state, gates, config.hgrn)
         self.glu_norm = RMSNorm(config.d_model, eps=config.hgrn.norm_eps)
         self.glu_relu = nn.ReLU() if norms else nn.Identity()
-        self.glu = GLU(config.d_model, config.d_hidden, gates, config.hgrn.bias)
+        d_hidden = one_size("d_hidden", config.d_hidden)
+        self.glu = GLU(config.d_model, d_hidden, gates, config.hgrn.bias)
 
     def forward(
         self,
@@ -89,9 +90,10 @@ class HGRNStack(nn.Module):
         super().__init__()
         if n_layers < 1:
             raise ValueError(f"n_layers is {n_layers}, expected at least 1")
+        one_each("d_hidden", config.d_hidden, n_layers)
         self.config, self.n_layers = config, n_layers
         self.lower_bounds = nn.Parameter(torch.zeros(n_layers, config.d_state))
-        self.blocks = nn.ModuleList(HGRNBlock(config) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(HGRNBlock(config.layer(i)) for i in range(n_layers))
         self.norm = RMSNorm(config.d_model, eps=config.hgrn.norm_eps)
 
     def bounds(self) -> Tensor:
