@@ -26,7 +26,7 @@ from lrnn.ops import SparsePattern, SparseWeight, backends, scan, sparse_linear
 if TYPE_CHECKING:
     from lrnn.data.denoiser import Denoiser
     from lrnn.program import Program, calibrate, compile, compile_fixed, load
-    from lrnn.prune import Pruner, sparsify
+    from lrnn.prune import Pruner, shrink, sparsify
     from lrnn.train.prune import Prune
     from lrnn.train.quant import QuantizationAware
 
@@ -40,6 +40,7 @@ _LATER = {
     "load": "lrnn.program",
     "Denoiser": "lrnn.data.denoiser",
     "Pruner": "lrnn.prune",
+    "shrink": "lrnn.prune",
     "sparsify": "lrnn.prune",
     "Prune": "lrnn.train.prune",
     "QuantizationAware": "lrnn.train.quant",
@@ -73,6 +74,7 @@ __all__ = [
     "compile_fixed",
     "load",
     "scan",
+    "shrink",
     "sparse_linear",
     "sparsify",
 ]

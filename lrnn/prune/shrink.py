@@ -1,0 +1,298 @@
+"""shrink: what pruning has cut off is taken out, and the model computes what it did before.
+
+A channel goes where every weight that reads it is zero; or where every weight that makes it is, for then it
+is a constant, which is folded into the biases of its readers. Channels that are joined, by a residual sum or
+a gate, go together: torch-pruning's dependency graph says which. Units inside layers, the states of an S5,
+go by lrnn.prune.units.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lrnn.nn import HGRN, S5
+from lrnn.nn.hgrn_stack import GLU
+from lrnn.prune.cost import Cost, cost
+from lrnn.prune.dependency import (
+    ACROSS,
+    POINTWISE,
+    Example,
+    Group,
+    Member,
+    check_plain,
+    evaluating,
+    outputs,
+    removed,
+    tensors,
+    trace,
+)
+from lrnn.prune.sizes import example_of, record_sizes
+from lrnn.prune.units import units_of
+
+_TOLERANCE = {torch.float64: 1e-10}
+"""Largest change of an output, relative to its largest value, that is rounding; 1e-5 for other types."""
+
+
+@dataclass
+class Shrunk:
+    """What `shrink` did.
+
+    Attributes:
+        removed: how many units there were and how many are left, by name of the layer.
+        left: why units without a use stayed, by name of the layer.
+        before, after: costs; multiply-accumulates are those of one run on the example.
+    """
+
+    before: Cost
+    after: Cost
+    removed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {was} -> {now}" for name, (was, now) in self.removed.items()] or [
+            "nothing to remove"
+        ]
+        lines += [f"{name}: left, {reason}" for name, reason in self.left.items()]
+        for name in ("parameters", "bytes", "macs", "macs_weights"):
+            was, now = getattr(self.before, name), getattr(self.after, name)
+            lines.append(f"{name}: {was:,} -> {now:,} ({100 * now / max(1, was):.1f} %)")
+        return "\n".join(lines)
+
+
+def shrink(model: nn.Module, example: Example | None = None) -> Shrunk:
+    """Take out of a pruned model, in place, the states and widths that nothing reads or nothing feeds.
+
+        lrnn.prune.bake(model)
+        print(lrnn.shrink(model))
+
+    Outputs in evaluation mode are the same, to rounding, and so are the states that are carried on, but for
+    those that are gone; every step is checked on the example. Layers of one model may have different sizes
+    afterwards: `model.config` of lrnn's models says which, and save and load hold. For a model of your own
+    see `lrnn.prune.adopt_sizes`. Make optimisers afterwards.
+
+    Args:
+        model: any module, its masks baked. Linear layers, convolutions, embeddings, batch norms and lrnn's
+            layers are understood; what others read or make stays as it is.
+        example: what it runs on, a tensor or the tuple of its positional arguments; None makes a frame for
+            lrnn's models.
+
+    Raises:
+        ImportError: torch-pruning is not installed.
+        ValueError: parametrizations are left, or there is no example.
+    """
+    check_plain(model)
+    example = example_of(model) if example is None else example
+    _check_varied(example)
+    before = cost(model, example)
+    widths: dict[str, tuple[int, int]] = {}
+    left: dict[str, str] = {}
+    changed = True
+    while changed:  # what is gone read and fed others
+        left.clear()
+        changed = _drop_units(model, widths, left)
+        changed |= _drop_channels(model, example, widths, left)
+    return Shrunk(before, cost(model, example), widths, left)
+
+
+def _check_varied(example: Example) -> None:
+    for x in tensors(example):
+        if x.is_floating_point() and bool((x == x.flatten()[0]).all()):
+            raise ValueError("example: found a tensor of equal numbers, expected varied ones (torch.randn)")
+
+
+def _note(widths: dict[str, tuple[int, int]], name: str, was: int, now: int) -> None:
+    widths[name] = (widths.get(name, (was, now))[0], now)
+
+
+def _drop_units(model: nn.Module, widths: dict, left: dict) -> bool:
+    changed = False
+    for units in list(units_of(model)):
+        if units.alive.all():
+            continue
+        if units.keep_exactly is None:
+            left[units.name] = units.obstacle
+            continue
+        kept = units.alive.nonzero().flatten()
+        units.keep_exactly(kept)
+        record_sizes(model)
+        _note(widths, units.name, len(units.alive), len(kept))
+        changed = True
+    return changed
+
+
+def _drop_channels(model: nn.Module, example: Example, widths: dict, left: dict) -> bool:
+    """Remove what one trace of the model allows; whether anything was."""
+    traced = trace(model, example)
+    touched: set[tuple[str, str]] = set()  # sides of layers whose channels have new numbers since
+    for group in traced.groups:
+        sides = {(m.path, "out") for m in group.members if m.makes}
+        sides |= {(m.path, "in") for m in group.members if m.reads}
+        if sides & touched:
+            continue
+        found = _Removable.of(group, traced.inputs)
+        if not found.channels or group.is_output:
+            continue
+        name = f"{group.name} channels"
+        reason = group.barrier or _mixing(group)
+        if not reason:
+            trial = copy.deepcopy(model)
+            found.apply(trial)
+            reason = _difference(model, trial, example)
+        if reason:
+            left[name] = reason
+            continue
+        found.apply(model)
+        _note(widths, name, group.width, group.width - len(found.channels))
+        touched |= sides
+    return bool(touched)
+
+
+def _mixing(group: Group) -> str:
+    for member in group.members:
+        if isinstance(member.layer, ACROSS):
+            return f"{member.path}, a {type(member.layer).__name__}, makes every channel depend on all"
+    return ""
+
+
+@torch.no_grad()
+def _difference(model: nn.Module, trial: nn.Module, example: Example) -> str:
+    """Why the trial does not stand for the model, or ""."""
+    try:
+        with evaluating(model), evaluating(trial):
+            wanted, found = outputs(model, example), outputs(trial, example)
+    except (RuntimeError, ValueError, IndexError) as error:
+        return f"without it the model does not run ({str(error).splitlines()[0]})"
+    for a, b in zip(wanted, found, strict=True):
+        if not a.is_floating_point():
+            continue
+        allowed = _TOLERANCE.get(a.dtype, 1e-5) * max(1.0, a.abs().max().item())
+        if a.shape != b.shape or not (a - b).abs().max().item() <= allowed:
+            return "without it the model computes something else"
+    return ""
+
+
+@dataclass
+class _Removable:
+    """Channels of a group that can go, and what is added to biases for the constants among them."""
+
+    group: Group
+    channels: list[int]
+    shifts: dict[str, Tensor]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, group: Group, inputs: dict[str, Tensor]) -> _Removable:
+        unread = torch.ones(group.width, dtype=torch.bool)
+        unfed = torch.ones(group.width, dtype=torch.bool)
+        for member in group.members:
+            if member.reads and not isinstance(member.layer, (*POINTWISE, *ACROSS)):
+                unread &= ~_used(member, group.width, _columns(member.layer))
+            if member.makes and not isinstance(member.layer, (*POINTWISE, *ACROSS)):
+                unfed &= ~_used(member, group.width, _rows(member.layer))
+        if all(isinstance(m.layer, S5) for m in group.members if m.makes):
+            unfed[:] = False  # what D passes on comes from outside
+        folded = _folded(group, (unfed & ~unread).nonzero().flatten().tolist(), inputs)
+        channels = sorted({*unread.nonzero().flatten().tolist(), *folded.channels})
+        if channels and len(channels) == group.width:  # a width of nothing is none
+            channels = channels[1:]
+            folded = _folded(group, [c for c in folded.channels if c in channels], inputs)
+        return cls(group, channels, folded.shifts)
+
+    @torch.no_grad()
+    def apply(self, model: nn.Module) -> None:
+        for path, shift in self.shifts.items():
+            bias = model.get_submodule(path).bias
+            bias.copy_(bias.double() + shift)
+        removed(model, self.group, self.channels)
+        record_sizes(model)
+
+
+def _columns(layer: nn.Module) -> Tensor:
+    """(channels,) bool: whether any weight of the layer reads a channel of its input."""
+    if isinstance(layer, S5):
+        return (layer.B != 0).any(-1).any(0)
+    if isinstance(layer, HGRN):
+        return _any(layer.i_proj, 0) | _any(layer.f_proj, 0) | _any(layer.g_proj, 0)
+    if isinstance(layer, GLU):
+        return _any(layer.gate_proj, 0) | _any(layer.up_proj, 0)
+    return (layer.weight != 0).transpose(0, 1).flatten(1).any(1)
+
+
+def _rows(layer: nn.Module) -> Tensor:
+    """(channels,) bool: whether any weight of the layer makes its output more than a bias."""
+    if isinstance(layer, S5):
+        return (layer.C != 0).any(-1).any(-1)
+    if isinstance(layer, HGRN):
+        return _any(layer.o_proj, 1)
+    if isinstance(layer, GLU):
+        return _any(layer.down_proj, 1)
+    if isinstance(layer, nn.Embedding):
+        return (layer.weight != 0).any(0)
+    return (layer.weight != 0).flatten(1).any(1)
+
+
+def _any(linear: nn.Linear, dim: int) -> Tensor:
+    return (linear.weight != 0).any(dim)
+
+
+def _used(member: Member, width: int, own: Tensor) -> Tensor:
+    """Flags of a layer's own channels as flags of the group's."""
+    flags = torch.zeros(width, dtype=torch.bool)
+    for channel, mine in member.channels.items():
+        flags[channel] = bool(own[mine].any())
+    return flags
+
+
+def _folded(group: Group, channels: list[int], inputs: dict[str, Tensor]) -> _Removable:
+    """Of channels that are constant those whose every reader can take the constant into its bias."""
+    readers = [m for m in group.members if m.reads and not isinstance(m.layer, (*POINTWISE, *ACROSS))]
+    fits = [c for c in channels if all(_foldable(m, c, inputs) for m in readers)]
+    shifts: dict[str, Tensor] = {}
+    for member in readers:
+        mine = [k for c in fits for k in member.channels.get(c, ())]
+        constant = _channels_of(member, inputs, mine)[0].double()
+        for path, weight in _linears(member):
+            if mine and constant.any():
+                columns = weight[:, mine].double()
+                columns = columns.flatten(2).sum(-1) if weight.ndim > 2 else columns
+                shifts[path] = columns @ constant
+    return _Removable(group, fits, shifts)
+
+
+def _linears(member: Member) -> list[tuple[str, Tensor]]:
+    """The matrices through which a layer reads, by the names of their modules."""
+    layer = member.layer
+    names = {HGRN: ("i_proj", "f_proj", "g_proj"), GLU: ("gate_proj", "up_proj")}.get(type(layer))
+    if names is None:
+        return [] if isinstance(layer, S5) else [(member.path, layer.weight)]
+    return [(f"{member.path}.{n}".lstrip("."), getattr(layer, n).weight) for n in names]
+
+
+def _foldable(member: Member, channel: int, inputs: dict[str, Tensor]) -> bool:
+    mine = member.channels.get(channel, [])
+    if not mine or not _columns(member.layer)[mine].any():
+        return True
+    values = _channels_of(member, inputs, mine)  # (places, channels)
+    if not torch.allclose(values, values[:1], rtol=1e-6, atol=1e-30):
+        return False
+    if not values[0].any():
+        return True
+    layer = member.layer
+    if isinstance(layer, S5):
+        return False  # its states start from zero: what a constant makes of them is none
+    if isinstance(layer, (HGRN, GLU)):
+        return (layer.i_proj if isinstance(layer, HGRN) else layer.gate_proj).bias is not None
+    padded = any(getattr(layer, "padding", ())) and getattr(layer, "padding_mode", "") == "zeros"
+    return layer.bias is not None and not padded
+
+
+def _channels_of(member: Member, inputs: dict[str, Tensor], mine: list[int]) -> Tensor:
+    """What a layer read in some of its channels, (places, channels)."""
+    x = inputs[member.path]
+    if isinstance(member.layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        x = x.movedim(1, -1)
+    return x.reshape(-1, x.shape[-1])[:, mine]
