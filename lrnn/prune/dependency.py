@@ -140,7 +140,7 @@ def forward(model: nn.Module, example: Example) -> list[Tensor]:
 
 
 def outputs(model: nn.Module, example: Example) -> list[Tensor]:
-    """Every tensor that a model makes of an example; where a model of lrnn returns a state too, without it."""
+    """Every tensor that a model makes of an example; of lrnn's models without the state."""
     out = run(model, example)
     if type(model).__module__.startswith("lrnn.nn.") and isinstance(out, tuple):
         out = out[0]

@@ -44,7 +44,8 @@ class Shrunk:
     Attributes:
         removed: how many units there were and how many are left, by name of the layer.
         left: why units without a use stayed, by name of the layer.
-        before, after: costs; multiply-accumulates are those of one run on the example.
+        before, after: costs; multiply-accumulates are those of one frame of lrnn's models, else of a run on
+            the example.
     """
 
     before: Cost
@@ -85,9 +86,10 @@ def shrink(model: nn.Module, example: Example | None = None) -> Shrunk:
         ValueError: parametrizations are left, or there is no example.
     """
     check_plain(model)
+    counted = example_of(model, 1, 1) if example is None else example
     example = example_of(model) if example is None else example
     _check_varied(example)
-    before = cost(model, example)
+    before = cost(model, counted)
     widths: dict[str, tuple[int, int]] = {}
     left: dict[str, str] = {}
     changed = True
@@ -95,7 +97,7 @@ def shrink(model: nn.Module, example: Example | None = None) -> Shrunk:
         left.clear()
         changed = _drop_units(model, widths, left)
         changed |= _drop_channels(model, example, widths, left)
-    return Shrunk(before, cost(model, example), widths, left)
+    return Shrunk(before, cost(model, counted), widths, left)
 
 
 def _check_varied(example: Example) -> None:

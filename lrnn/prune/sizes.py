@@ -42,8 +42,8 @@ def _together(sizes: list[tuple[int, int]]) -> tuple[int | tuple[int, ...], int]
     return tuple(d_state for d_state, _ in sizes), 1
 
 
-def example_of(model: nn.Module) -> Example:
-    """Two short sequences for one of lrnn's models; ValueError for any other module."""
+def example_of(model: nn.Module, batch: int = 2, time: int = 5) -> Example:
+    """Sequences for one of lrnn's models to run on; ValueError for any other module."""
     width = {SequenceModel: "d_in", HGRNStack: "d_model"}.get(type(model))
     if width is None:
         raise ValueError(
@@ -51,7 +51,7 @@ def example_of(model: nn.Module) -> Example:
             "tuple of its arguments"
         )
     parameter = next(model.parameters())
-    shape = (2, 5, getattr(model.config, width))
+    shape = (batch, time, getattr(model.config, width))
     seeded = torch.Generator().manual_seed(0)
     return torch.randn(shape, generator=seeded).to(parameter)
 

@@ -64,7 +64,7 @@ def structured(model: nn.Module, macs: int, example: Example | None = None) -> S
         ValueError: parametrizations are left, no example, or even one channel of each costs more.
     """
     check_plain(model)
-    example = one_frame(example_of(model)) if example is None else example
+    example = example_of(model, 1, 1) if example is None else example
     before = cost(model, example)
     if before.macs <= macs:
         return Structured(0.0, before, before)
@@ -77,11 +77,6 @@ def structured(model: nn.Module, macs: int, example: Example | None = None) -> S
         low, high = (low, middle) if fits else (middle, high)
     prune_share(model, example, high)
     return Structured(high, before, cost(model, example))
-
-
-def one_frame(example: Tensor) -> Tensor:
-    """The first frame of the first sequence of (B, T, ...)."""
-    return example[:1, :1]
 
 
 def _pruned(model: nn.Module, example: Example, share: float) -> nn.Module:
