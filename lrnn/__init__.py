@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lrnn.nn import (
     HGRN,
+    LRNN,
     S5,
     HGRNBlock,
     HGRNBlockConfig,
@@ -50,6 +51,7 @@ _PACKAGES = ("data", "engine", "profile", "program", "prune", "quant", "train")
 
 __all__ = [
     "HGRN",
+    "LRNN",
     "S5",
     "Denoiser",
     "HGRNBlock",

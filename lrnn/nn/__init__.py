@@ -6,11 +6,13 @@ from lrnn.nn.hgrn import HGRN
 from lrnn.nn.hgrn_stack import HGRNBlock, HGRNStack, from_fla
 from lrnn.nn.model import SequenceModel
 from lrnn.nn.norm import BatchNorm
+from lrnn.nn.rnn import LRNN
 from lrnn.nn.s5 import S5
 from lrnn.nn.sparse_linear import SparseLinear
 
 __all__ = [
     "HGRN",
+    "LRNN",
     "S5",
     "BatchNorm",
     "HGRNBlock",
