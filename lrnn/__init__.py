@@ -26,6 +26,7 @@ from lrnn.ops import SparsePattern, SparseWeight, backends, scan, sparse_linear
 
 if TYPE_CHECKING:
     from lrnn.data.denoiser import Denoiser
+    from lrnn.nn.hub import HubMixin
     from lrnn.program import Program, calibrate, compile, compile_fixed, load
     from lrnn.prune import Pruner, shrink, sparsify
     from lrnn.train.prune import Prune
@@ -40,6 +41,7 @@ _LATER = {
     "compile_fixed": "lrnn.program",
     "load": "lrnn.program",
     "Denoiser": "lrnn.data.denoiser",
+    "HubMixin": "lrnn.nn.hub",
     "Pruner": "lrnn.prune",
     "shrink": "lrnn.prune",
     "sparsify": "lrnn.prune",
@@ -58,6 +60,7 @@ __all__ = [
     "HGRNBlockConfig",
     "HGRNOptions",
     "HGRNStack",
+    "HubMixin",
     "Program",
     "Prune",
     "Pruner",

@@ -142,9 +142,8 @@ def forward(model: nn.Module, example: Example) -> list[Tensor]:
 def outputs(model: nn.Module, example: Example) -> list[Tensor]:
     """Every tensor that a model makes of an example; of lrnn's models without the state."""
     out = run(model, example)
-    if type(model).__module__.startswith("lrnn.nn.") and isinstance(out, tuple):
-        out = out[0]
-    return tensors(out)
+    ours = any(issubclass(c, nn.Module) and c.__module__.startswith("lrnn.nn.") for c in type(model).__mro__)
+    return tensors(out[0] if ours and isinstance(out, tuple) else out)
 
 
 @contextlib.contextmanager

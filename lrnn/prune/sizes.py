@@ -44,16 +44,18 @@ def _together(sizes: list[tuple[int, int]]) -> tuple[int | tuple[int, ...], int]
 
 def example_of(model: nn.Module, batch: int = 2, time: int = 5) -> Example:
     """Sequences for one of lrnn's models to run on; ValueError for any other module."""
-    width = {SequenceModel: "d_in", HGRNStack: "d_model"}.get(type(model))
-    if width is None:
+    if isinstance(model, SequenceModel):
+        width = model.config.d_in
+    elif isinstance(model, HGRNStack):
+        width = model.config.d_model
+    else:
         raise ValueError(
             f"example: found None for a {type(model).__name__}, expected a tensor that it runs on, or the "
             "tuple of its arguments"
         )
     parameter = next(model.parameters())
-    shape = (batch, time, getattr(model.config, width))
     seeded = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=seeded).to(parameter)
+    return torch.randn(batch, time, width, generator=seeded).to(parameter)
 
 
 def adopt_sizes(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
