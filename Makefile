@@ -22,6 +22,7 @@ test: $(BIN)/.built lint
 lint: $(BIN)/.built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(BIN)/.built
 	$(BIN)/lrnn bench matvec

@@ -108,7 +108,7 @@ setup(
         "lrnn.kernels.sparse_linear": "kernels/sparse_linear",
         "lrnn.kernels.sparse_matvec": "kernels/sparse_matvec",
     },
-    package_data={"lrnn": ["models/*"]},
+    package_data={"lrnn": ["models/*", "py.typed"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildPerIsa},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},  # neither library knows Python

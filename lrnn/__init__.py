@@ -5,7 +5,7 @@ first used.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrnn.nn import (
     HGRN,
@@ -85,7 +85,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
     if name in _PACKAGES:
@@ -93,5 +93,5 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'lrnn' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_LATER, *_PACKAGES])

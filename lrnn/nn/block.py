@@ -68,7 +68,9 @@ class S5Block(nn.Module):
         self.sigmoid = nn.Sigmoid()
         self.dropout = TimeDropout(config.dropout)
 
-    def forward(self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None):
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x (B, T, H), state (B, P) or None, reset (B, T) or None -> y (B, T, H), state."""
         check_frames(x, self.config.d_model)
         y, state = self.ssm(self.norm(x) if self.config.prenorm else x, state, reset)

@@ -14,7 +14,7 @@ Sizes = int | tuple[int, ...]
 """One size for all layers, or one for each."""
 
 
-def _one_of(name: str, value, allowed: tuple) -> None:
+def _one_of(name: str, value: object, allowed: tuple) -> None:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
@@ -126,7 +126,7 @@ class S5BlockConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]):
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of to_dict; ValueError names a key that is not a field."""
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:

@@ -36,7 +36,9 @@ class SequenceModel(nn.Module):
         """Whether a mean over time is carried from stretch to stretch."""
         return self.config.head == "classification" and self.config.pooling == "mean"
 
-    def forward(self, x: Tensor, state: tuple | None = None, reset: Tensor | None = None):
+    def forward(
+        self, x: Tensor, state: tuple[Tensor | None, ...] | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run over a stretch of time.
 
         Args:

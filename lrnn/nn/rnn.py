@@ -76,14 +76,17 @@ class LRNN(nn.Module):
         self.proj = linear(input_size, hidden_size, bias)
         self.dropout = nn.Dropout(dropout)
         if cell == "s5":
-            block = S5BlockConfig(
-                d_model=hidden_size, d_state=state_size, blocks=1, relu="none", norm="layer"
-            )
-            self.layers = nn.ModuleList(S5Block(block) for _ in range(num_layers))
+            s5 = S5BlockConfig(d_model=hidden_size, d_state=state_size, blocks=1, relu="none", norm="layer")
+            self.layers = nn.ModuleList(S5Block(s5) for _ in range(num_layers))
             self.norm: nn.Module = nn.LayerNorm(hidden_size)
         else:
-            sizes = {"d_model": hidden_size, "d_state": state_size, "d_hidden": 3 * hidden_size}
-            self.stack = HGRNStack(HGRNBlockConfig(**sizes, hgrn=HGRNOptions(bias=bias)), num_layers)
+            hgrn = HGRNBlockConfig(
+                d_model=hidden_size,
+                d_state=state_size,
+                d_hidden=3 * hidden_size,
+                hgrn=HGRNOptions(bias=bias),
+            )
+            self.stack = HGRNStack(hgrn, num_layers)
 
     def forward(
         self, input: Tensor | PackedSequence, hx: State | None = None
