@@ -54,5 +54,5 @@ def test_errors(tmp_path):
         masked.save_pretrained(tmp_path / "masked")
     model().save_pretrained(tmp_path / "m")
     (tmp_path / "m" / "config.json").unlink()
-    with pytest.raises(ValueError, match="no config.json"):
+    with pytest.raises(ValueError, match="found no config"):
         Denoiser.from_pretrained(tmp_path / "m")
