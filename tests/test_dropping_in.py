@@ -30,15 +30,12 @@ def _quiet_folder(tmp_path, monkeypatch):
 
 
 def run(name: str) -> dict:
-    """The names that a section's blocks leave, each run by itself, in the same folder."""
+    """Run a section's blocks, each by itself, all in one folder; the names that the last one leaves."""
     names: dict = {}
     for code in SECTIONS[name]:
-        code = code.replace(
-            "fullgraph=True)", "fullgraph=True, backend='aot_eager')"
-        )  # Inductor takes minutes
-        names |= (space := {"__name__": "page"})
-        exec(compile(code, f"{PAGE.name}, {name}", "exec"), space)
-        names |= space
+        quick = code.replace("fullgraph=True)", "fullgraph=True, backend='aot_eager')")  # Inductor: minutes
+        names = {"__name__": "page"}
+        exec(compile(quick, f"{PAGE.name}, {name}", "exec"), names)
     return names
 
 

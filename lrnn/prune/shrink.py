@@ -12,24 +12,20 @@ import copy
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lrnn.nn import HGRN, S5
-from lrnn.nn.hgrn_stack import GLU
 from lrnn.prune.cost import Cost, cost
 from lrnn.prune.dependency import (
     ACROSS,
-    POINTWISE,
     Example,
     Group,
-    Member,
     check_plain,
     evaluating,
     outputs,
-    removed,
     tensors,
     trace,
 )
+from lrnn.prune.removable import Removable
 from lrnn.prune.sizes import example_of, record_sizes
 from lrnn.prune.units import units_of
 
@@ -135,7 +131,7 @@ def _drop_channels(model: nn.Module, example: Example, widths: dict, left: dict)
         sides |= {(m.path, "in") for m in group.members if m.reads}
         if sides & touched:
             continue
-        found = _Removable.of(group, traced.inputs)
+        found = Removable.of(group, traced.inputs)
         if not found.channels or group.is_output:
             continue
         name = f"{group.name} channels"
@@ -175,126 +171,3 @@ def _difference(model: nn.Module, trial: nn.Module, example: Example) -> str:
         if a.shape != b.shape or not (a - b).abs().max().item() <= allowed:
             return "without it the model computes something else"
     return ""
-
-
-@dataclass
-class _Removable:
-    """Channels of a group that can go, and what is added to biases for the constants among them."""
-
-    group: Group
-    channels: list[int]
-    shifts: dict[str, Tensor]
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, group: Group, inputs: dict[str, Tensor]) -> _Removable:
-        unread = torch.ones(group.width, dtype=torch.bool)
-        unfed = torch.ones(group.width, dtype=torch.bool)
-        for member in group.members:
-            if member.reads and not isinstance(member.layer, (*POINTWISE, *ACROSS)):
-                unread &= ~_used(member, group.width, _columns(member.layer))
-            if member.makes and not isinstance(member.layer, (*POINTWISE, *ACROSS)):
-                unfed &= ~_used(member, group.width, _rows(member.layer))
-        if all(isinstance(m.layer, S5) for m in group.members if m.makes):
-            unfed[:] = False  # what D passes on comes from outside
-        folded = _folded(group, (unfed & ~unread).nonzero().flatten().tolist(), inputs)
-        channels = sorted({*unread.nonzero().flatten().tolist(), *folded.channels})
-        if channels and len(channels) == group.width:  # a width of nothing is none
-            channels = channels[1:]
-            folded = _folded(group, [c for c in folded.channels if c in channels], inputs)
-        return cls(group, channels, folded.shifts)
-
-    @torch.no_grad()
-    def apply(self, model: nn.Module) -> None:
-        for path, shift in self.shifts.items():
-            bias = model.get_submodule(path).bias
-            bias.copy_(bias.double() + shift)
-        removed(model, self.group, self.channels)
-        record_sizes(model)
-
-
-def _columns(layer: nn.Module) -> Tensor:
-    """(channels,) bool: whether any weight of the layer reads a channel of its input."""
-    if isinstance(layer, S5):
-        return (layer.B != 0).any(-1).any(0)
-    if isinstance(layer, HGRN):
-        return _any(layer.i_proj, 0) | _any(layer.f_proj, 0) | _any(layer.g_proj, 0)
-    if isinstance(layer, GLU):
-        return _any(layer.gate_proj, 0) | _any(layer.up_proj, 0)
-    return (layer.weight != 0).transpose(0, 1).flatten(1).any(1)
-
-
-def _rows(layer: nn.Module) -> Tensor:
-    """(channels,) bool: whether any weight of the layer makes its output more than a bias."""
-    if isinstance(layer, S5):
-        return (layer.C != 0).any(-1).any(-1)
-    if isinstance(layer, HGRN):
-        return _any(layer.o_proj, 1)
-    if isinstance(layer, GLU):
-        return _any(layer.down_proj, 1)
-    if isinstance(layer, nn.Embedding):
-        return (layer.weight != 0).any(0)
-    return (layer.weight != 0).flatten(1).any(1)
-
-
-def _any(linear: nn.Linear, dim: int) -> Tensor:
-    return (linear.weight != 0).any(dim)
-
-
-def _used(member: Member, width: int, own: Tensor) -> Tensor:
-    """Flags of a layer's own channels as flags of the group's."""
-    flags = torch.zeros(width, dtype=torch.bool)
-    for channel, mine in member.channels.items():
-        flags[channel] = bool(own[mine].any())
-    return flags
-
-
-def _folded(group: Group, channels: list[int], inputs: dict[str, Tensor]) -> _Removable:
-    """Of channels that are constant those whose every reader can take the constant into its bias."""
-    readers = [m for m in group.members if m.reads and not isinstance(m.layer, (*POINTWISE, *ACROSS))]
-    fits = [c for c in channels if all(_foldable(m, c, inputs) for m in readers)]
-    shifts: dict[str, Tensor] = {}
-    for member in readers:
-        mine = [k for c in fits for k in member.channels.get(c, ())]
-        constant = _channels_of(member, inputs, mine)[0].double()
-        for path, weight in _linears(member):
-            if mine and constant.any():
-                columns = weight[:, mine].double()
-                columns = columns.flatten(2).sum(-1) if weight.ndim > 2 else columns
-                shifts[path] = columns @ constant
-    return _Removable(group, fits, shifts)
-
-
-def _linears(member: Member) -> list[tuple[str, Tensor]]:
-    """The matrices through which a layer reads, by the names of their modules."""
-    layer = member.layer
-    names = {HGRN: ("i_proj", "f_proj", "g_proj"), GLU: ("gate_proj", "up_proj")}.get(type(layer))
-    if names is None:
-        return [] if isinstance(layer, S5) else [(member.path, layer.weight)]
-    return [(f"{member.path}.{n}".lstrip("."), getattr(layer, n).weight) for n in names]
-
-
-def _foldable(member: Member, channel: int, inputs: dict[str, Tensor]) -> bool:
-    mine = member.channels.get(channel, [])
-    if not mine or not _columns(member.layer)[mine].any():
-        return True
-    values = _channels_of(member, inputs, mine)  # (places, channels)
-    if not torch.allclose(values, values[:1], rtol=1e-6, atol=1e-30):
-        return False
-    if not values[0].any():
-        return True
-    layer = member.layer
-    if isinstance(layer, S5):
-        return False  # its states start from zero: what a constant makes of them is none
-    if isinstance(layer, (HGRN, GLU)):
-        return (layer.i_proj if isinstance(layer, HGRN) else layer.gate_proj).bias is not None
-    padded = any(getattr(layer, "padding", ())) and getattr(layer, "padding_mode", "") == "zeros"
-    return layer.bias is not None and not padded
-
-
-def _channels_of(member: Member, inputs: dict[str, Tensor], mine: list[int]) -> Tensor:
-    """What a layer read in some of its channels, (places, channels)."""
-    x = inputs[member.path]
-    if isinstance(member.layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        x = x.movedim(1, -1)
-    return x.reshape(-1, x.shape[-1])[:, mine]
