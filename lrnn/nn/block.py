@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrnn.nn.config import S5BlockConfig, one_size
+from lrnn.nn.config import S5BlockConfig
 from lrnn.nn.init import lecun_normal
 from lrnn.nn.norm import BatchNorm
 from lrnn.nn.s5 import S5, check_frames
+from lrnn.nn.sizes import one_size
 
 
 class TimeDropout(nn.Module):

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from lrnn.nn.sizes import Sizes, one_each, plain, several
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Relu = Literal["none", "parts", "pair"]
-Sizes = int | tuple[int, ...]
-"""One size for all layers, or one for each."""
 
 
 def _one_of(name: str, value: object, allowed: tuple) -> None:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
-
-
-def _several(value: Sizes) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else tuple(value)
-
-
-def _plain(value: Sizes | Iterable[int]) -> Sizes:
-    """A number, or the tuple that JSON and YAML write as a list; of one element, that."""
-    if isinstance(value, int):
-        return value
-    sizes = tuple(value)
-    return sizes[0] if len(sizes) == 1 else sizes
-
-
-def one_size(name: str, size: Sizes) -> int:
-    """The number; ValueError where there are several, one per layer of a stack."""
-    if not isinstance(size, int):
-        raise ValueError(f"{name} is {size}, expected one number; a stack passes config.layer(i) to a block")
-    return size
-
-
-def one_each(name: str, sizes: Sizes, n_layers: int) -> None:
-    """ValueError where there are several numbers, but not as many as layers."""
-    if not isinstance(sizes, int) and len(sizes) != n_layers:
-        raise ValueError(f"{name} has {len(sizes)} numbers, expected one for each of {n_layers} layers")
 
 
 @dataclass(frozen=True)
@@ -107,19 +81,19 @@ class S5BlockConfig:
     norm_momentum: float = 0.05
     ssm: S5Options = field(default_factory=S5Options)
 
-    def __post_init__(self):
-        _one_of("relu", self.relu, ("none", "parts", "pair"))
-        _one_of("glu", self.glu, ("half1", "half2", "full", "none"))
-        _one_of("norm", self.norm, ("batch", "frozen_batch", "layer"))
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
-        object.__setattr__(self, "d_state", _plain(self.d_state))
-
     def layer(self, index: int) -> Self:
         """The configuration of one layer, whose d_state is a number."""
         if isinstance(self.d_state, int):
             return self
         return replace(self, d_state=self.d_state[index], blocks=1)
+
+    def __post_init__(self):
+        object.__setattr__(self, "d_state", plain(self.d_state))
+        _one_of("relu", self.relu, ("none", "parts", "pair"))
+        _one_of("glu", self.glu, ("half1", "half2", "full", "none"))
+        _one_of("norm", self.norm, ("batch", "frozen_batch", "layer"))
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -172,7 +146,7 @@ class SequenceModelConfig(S5BlockConfig):
             self,
             blocks=blocks,
             d_model=int(blocks * self.d_model / self.blocks),
-            d_state=_plain(int(blocks * s / self.blocks) for s in _several(self.d_state)),
+            d_state=plain(int(blocks * s / self.blocks) for s in several(self.d_state)),
         )
 
 
@@ -220,13 +194,13 @@ class HGRNBlockConfig:
     relu: Literal["none", "gates", "all"] = "none"
     hgrn: HGRNOptions = field(default_factory=HGRNOptions)
 
-    def __post_init__(self):
-        _one_of("relu", self.relu, ("none", "gates", "all"))
-        for name in ("d_model", "d_state", "d_hidden"):
-            if min(_several(getattr(self, name))) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        object.__setattr__(self, "d_hidden", _plain(self.d_hidden))
-
     def layer(self, index: int) -> Self:
         """The configuration of one layer, whose d_hidden is a number."""
         return self if isinstance(self.d_hidden, int) else replace(self, d_hidden=self.d_hidden[index])
+
+    def __post_init__(self):
+        object.__setattr__(self, "d_hidden", plain(self.d_hidden))
+        _one_of("relu", self.relu, ("none", "gates", "all"))
+        for name in ("d_model", "d_state", "d_hidden"):
+            if min(several(getattr(self, name))) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrnn.nn.block import linear
-from lrnn.nn.config import HGRNBlockConfig, one_each, one_size
+from lrnn.nn.config import HGRNBlockConfig
 from lrnn.nn.hgrn import HGRN
 from lrnn.nn.norm import RMSNorm
 from lrnn.nn.s5 import at_least_float32, check_frames
+from lrnn.nn.sizes import one_each, one_size
 
 
 class GLU(nn.Module):
