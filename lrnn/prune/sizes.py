@@ -8,38 +8,35 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lrnn.nn import HGRN, S5, BatchNorm, HGRNBlock, HGRNStack, S5Block, SequenceModel
+from lrnn.nn import HGRN, S5, BatchNorm, HGRNBlock, HGRNStack, S5Block, S5BlockConfig, SequenceModel
 from lrnn.prune.dependency import Example
 
 
 def record_sizes(model: nn.Module) -> None:
-    """Make the configurations of lrnn's blocks and models say what sizes their layers have."""
+    """Make the configurations of lrnn's blocks, and of what stacks them, say what sizes their layers have."""
     for module in model.modules():
         if isinstance(module, S5Block):
             ssm = module.ssm
-            module.config = replace(
-                module.config, d_model=ssm.d_model, d_state=ssm.d_state, blocks=ssm.blocks
-            )
+            sizes = {"d_model": ssm.d_model, "d_state": ssm.d_state, "blocks": ssm.blocks}
+            module.config = replace(module.config, **sizes)
         elif isinstance(module, HGRNBlock):
             sizes = {"d_state": module.mixer.d_state, "d_hidden": module.glu.up_proj.out_features}
             module.config = replace(module.config, d_model=module.mixer.d_model, **sizes)
     for module in model.modules():
-        if isinstance(module, SequenceModel):
-            d_state, blocks = _together([(b.ssm.d_state, b.ssm.blocks) for b in module.blocks])
-            module.config = replace(
-                module.config, d_model=module.encoder.out_features, d_state=d_state, blocks=blocks
-            )
+        config, blocks = getattr(module, "config", None), getattr(module, "blocks", None)
+        if not isinstance(blocks, nn.ModuleList):
+            continue
+        if isinstance(config, S5BlockConfig) and all(isinstance(b, S5Block) for b in blocks):
+            each = {(b.config.d_state, b.config.blocks) for b in blocks}
+            d_state = tuple(b.config.d_state for b in blocks)
+            same = {"d_state": d_state[0], "blocks": blocks[0].config.blocks}
+            several = {"d_state": d_state, "blocks": 1}
+            sizes = same if len(each) == 1 else several
+            module.config = replace(config, d_model=blocks[0].config.d_model, **sizes)
         elif isinstance(module, HGRNStack):
-            d_hidden = tuple(block.config.d_hidden for block in module.blocks)
+            d_hidden = tuple(b.config.d_hidden for b in blocks)
             d_hidden = d_hidden[0] if len(set(d_hidden)) == 1 else d_hidden
-            module.config = replace(module.blocks[0].config, d_hidden=d_hidden)
-
-
-def _together(sizes: list[tuple[int, int]]) -> tuple[int | tuple[int, ...], int]:
-    """(d_state, blocks) of a model from those of its layers."""
-    if len(set(sizes)) == 1:
-        return sizes[0]
-    return tuple(d_state for d_state, _ in sizes), 1
+            module.config = replace(blocks[0].config, d_hidden=d_hidden)
 
 
 def example_of(model: nn.Module, batch: int = 2, time: int = 5) -> Example:
