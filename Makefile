@@ -29,6 +29,7 @@ lava:
 lint: $(BIN)/.built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(BIN)/.built
 	$(BIN)/lrnn bench matvec

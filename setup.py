@@ -111,7 +111,7 @@ setup(
         "lrnn.kernels.sparse_matvec": "kernels/sparse_matvec",
     },
     package_data={
-        "lrnn": ["models/*", "profile/loihi/*.yaml"],
+        "lrnn": ["models/*", "profile/loihi/*.yaml", "py.typed"],
         "lrnn.export.lava": [f"{LAVA_EXECUTOR}/*.py", f"{LAVA_EXECUTOR}/*/*.py"],
     },
     ext_modules=extensions(),

@@ -5,10 +5,11 @@ first used.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrnn.nn import (
     HGRN,
+    LRNN,
     S5,
     HGRNBlock,
     HGRNBlockConfig,
@@ -28,8 +29,9 @@ from lrnn.ops import SparsePattern, SparseWeight, backends, scan, sparse_linear
 if TYPE_CHECKING:
     from lrnn.data.denoiser import Denoiser
     from lrnn.data.spotter import KeywordSpotter
+    from lrnn.nn.hub import HubMixin
     from lrnn.program import Program, calibrate, compile, compile_fixed, load
-    from lrnn.prune import Pruner, sparsify
+    from lrnn.prune import Pruner, shrink, sparsify
     from lrnn.train.prune import Prune
     from lrnn.train.quant import QuantizationAware
 
@@ -43,7 +45,9 @@ _LATER = {
     "load": "lrnn.program",
     "Denoiser": "lrnn.data.denoiser",
     "KeywordSpotter": "lrnn.data.spotter",
+    "HubMixin": "lrnn.nn.hub",
     "Pruner": "lrnn.prune",
+    "shrink": "lrnn.prune",
     "sparsify": "lrnn.prune",
     "Prune": "lrnn.train.prune",
     "QuantizationAware": "lrnn.train.quant",
@@ -53,12 +57,14 @@ _PACKAGES = ("data", "engine", "export", "profile", "program", "prune", "quant",
 
 __all__ = [
     "HGRN",
+    "LRNN",
     "S5",
     "Denoiser",
     "HGRNBlock",
     "HGRNBlockConfig",
     "HGRNOptions",
     "HGRNStack",
+    "HubMixin",
     "KeywordSpotter",
     "LanguageModel",
     "LanguageModelConfig",
@@ -80,12 +86,13 @@ __all__ = [
     "compile_fixed",
     "load",
     "scan",
+    "shrink",
     "sparse_linear",
     "sparsify",
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
     if name in _PACKAGES:
@@ -93,5 +100,5 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'lrnn' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_LATER, *_PACKAGES])

@@ -96,6 +96,8 @@ def test_import_needs_torch_only(tmp_path):
         "jsonargparse",
         "scipy",
         "yaml",
+        "torch_pruning",
+        "huggingface_hub",
     ]
     done = run(f"import lrnn, sys; print([m for m in {late} if m in sys.modules])", tmp_path)
     assert done.returncode == 0, done.stderr

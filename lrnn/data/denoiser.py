@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from lrnn.data.stft import Stft, apply_mask
 from lrnn.data.stft_stream import StreamingIstft, StreamingStft
 from lrnn.models import DENOISER
 from lrnn.program import Program, load
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Denoiser:
@@ -36,7 +41,7 @@ class Denoiser:
             )
 
     @classmethod
-    def load(cls, path=None) -> Denoiser:
+    def load(cls, path: str | os.PathLike | None = None) -> Denoiser:
         """Read a program's file; None is the model that ships with the package."""
         path = Path(DENOISER if path is None else path)
         if path == DENOISER and not path.is_file():
@@ -78,7 +83,7 @@ class Denoiser:
         stream = self.aligned_stream(rate, engine)
         return np.concatenate((stream.push(samples), stream.flush()))
 
-    def offline(self, audio):
+    def offline(self, audio: Tensor) -> Tensor:
         """Denoise a batch of whole clips at once with the torch executor; equal to the stream up to rounding.
 
         Args:

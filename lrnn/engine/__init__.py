@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lrnn.engine.stream import Stream
 from lrnn.ops.libraries import core_library
+from lrnn.program.program import Program
 
 __all__ = ["ENGINES", "Stream", "default_engine", "open_stream"]
 
@@ -19,7 +20,7 @@ def default_engine() -> str:
     return "native" if core_library()[0] else "numpy"
 
 
-def open_stream(program, engine: str = "native") -> Stream:
+def open_stream(program: Program, engine: str = "native") -> Stream:
     """A new stream of `program` with its own state, at zero.
 
     Args:

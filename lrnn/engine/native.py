@@ -7,6 +7,7 @@ import weakref
 from ctypes import c_void_p
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lrnn.engine.native_engine import FORMATS, NativeEngine, engine_core
 from lrnn.engine.stream import Stream, checked_state, real_array
@@ -72,7 +73,7 @@ class NativeStream(Stream):
         )
         self._step = functools.partial(engine_core().lrnn_stream_step, *pointers)
 
-    def step(self, frame) -> np.ndarray:
+    def step(self, frame: ArrayLike) -> np.ndarray:
         """See Stream.step."""
         if type(frame) is not np.ndarray or frame.dtype != _FLOAT32 or frame.shape != self._in_shape:
             frame = real_array(frame, "frame", self._in_shape)
@@ -81,7 +82,7 @@ class NativeStream(Stream):
             raise _refused(self.program, self._in, "frame")
         return self._out.copy()
 
-    def run(self, frames) -> np.ndarray:
+    def run(self, frames: ArrayLike) -> np.ndarray:
         """See Stream.run."""
         x = real_array(frames, "frames", (None, self.frames_in))
         y = np.empty((len(x), self.frames_out), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lrnn.engine.stream import Stream, checked_state, real_array
 from lrnn.program.numpy_executor import NumpyExecutor
@@ -17,14 +18,14 @@ class NumpyStream(Stream):
         self._executor = NumpyExecutor(program)
         self.reset()
 
-    def step(self, frame) -> np.ndarray:
+    def step(self, frame: ArrayLike) -> np.ndarray:
         """See Stream.step."""
         x = real_array(frame, "frame", (self.frames_in,))
         _check_frames(self.program, x, "frame")
         y, self._state = self._executor.step(x, self._state)
         return np.array(y, dtype=np.float32)  # a copy: a program may return its input or part of its state
 
-    def run(self, frames) -> np.ndarray:
+    def run(self, frames: ArrayLike) -> np.ndarray:
         """See Stream.run."""
         x = real_array(frames, "frames", (None, self.frames_in))
         _check_frames(self.program, x, "frames")
@@ -58,13 +59,13 @@ class TorchStream(Stream):
         self._executor = TorchExecutor(program)
         self._state = None
 
-    def step(self, frame) -> np.ndarray:
+    def step(self, frame: ArrayLike) -> np.ndarray:
         """See Stream.step."""
         x = real_array(frame, "frame", (self.frames_in,))
         _check_frames(self.program, x, "frame")
         return self._forward(x[None])[0]
 
-    def run(self, frames) -> np.ndarray:
+    def run(self, frames: ArrayLike) -> np.ndarray:
         """See Stream.run."""
         x = real_array(frames, "frames", (None, self.frames_in))
         _check_frames(self.program, x, "frames")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lrnn.program.node import Node
 from lrnn.program.program import Program
@@ -28,7 +29,7 @@ class Stream(ABC):
         self.frames_out = program.output_width
 
     @abstractmethod
-    def step(self, frame) -> np.ndarray:
+    def step(self, frame: ArrayLike) -> np.ndarray:
         """One frame in, one frame out.
 
         Args:
@@ -44,7 +45,7 @@ class Stream(ABC):
         """
 
     @abstractmethod
-    def run(self, frames) -> np.ndarray:
+    def run(self, frames: ArrayLike) -> np.ndarray:
         """A chunk of T >= 0 frames.
 
         Args:

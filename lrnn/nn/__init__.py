@@ -7,11 +7,13 @@ from lrnn.nn.hgrn_stack import HGRNBlock, HGRNStack, from_fla
 from lrnn.nn.language import LanguageModel, LanguageModelConfig
 from lrnn.nn.model import SequenceModel
 from lrnn.nn.norm import BatchNorm
+from lrnn.nn.rnn import LRNN
 from lrnn.nn.s5 import S5
 from lrnn.nn.sparse_linear import SparseLinear
 
 __all__ = [
     "HGRN",
+    "LRNN",
     "S5",
     "BatchNorm",
     "HGRNBlock",

@@ -10,6 +10,7 @@ from lrnn.nn.config import S5BlockConfig
 from lrnn.nn.init import lecun_normal
 from lrnn.nn.norm import BatchNorm
 from lrnn.nn.s5 import S5, check_frames
+from lrnn.nn.sizes import one_size
 
 
 class TimeDropout(nn.Module):
@@ -58,7 +59,8 @@ class S5Block(nn.Module):
         super().__init__()
         self.config = config
         self.norm = make_norm(config)
-        self.ssm = S5(config.d_model, config.d_state, config.blocks, config.relu, config.ssm)
+        d_state = one_size("d_state", config.d_state)
+        self.ssm = S5(config.d_model, d_state, config.blocks, config.relu, config.ssm)
         rectified = config.relu != "none"
         self.activation = nn.ReLU() if rectified else nn.GELU(approximate="tanh")
         self.relu = nn.ReLU() if rectified else nn.Identity()  # of the residual sum
@@ -67,7 +69,9 @@ class S5Block(nn.Module):
         self.sigmoid = nn.Sigmoid()
         self.dropout = TimeDropout(config.dropout)
 
-    def forward(self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None):
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x (B, T, H), state (B, P) or None, reset (B, T) or None -> y (B, T, H), state."""
         check_frames(x, self.config.d_model)
         y, state = self.ssm(self.norm(x) if self.config.prenorm else x, state, reset)

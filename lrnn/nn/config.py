@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from lrnn.nn.sizes import Sizes, one_each, plain, several
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Relu = Literal["none", "parts", "pair"]
 
 
-def _one_of(name: str, value, allowed: tuple) -> None:
+def _one_of(name: str, value: object, allowed: tuple) -> None:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
@@ -67,7 +72,8 @@ class S5BlockConfig:
 
     Args:
         d_model: width H of the residual stream.
-        d_state: real state size S; with conjugate symmetry S/2 complex states are kept.
+        d_state: real state size S; with conjugate symmetry S/2 complex states are kept. In a model several
+            numbers, one per layer, where they differ (as after `lrnn.shrink`); each is then one block.
         blocks: J, HiPPO blocks on the diagonal of the state matrix.
         relu: "none" is GELU everywhere; "parts" is ReLU as activation, after the residual and on the real and
             imaginary part of the state; "pair" the same with the paper's rule on the state, which keeps or
@@ -81,7 +87,7 @@ class S5BlockConfig:
     """
 
     d_model: int = 192
-    d_state: int = 256
+    d_state: Sizes = 256
     blocks: int = 16
     relu: Relu = "parts"
     glu: Literal["half1", "half2", "full", "none"] = "half1"
@@ -91,7 +97,14 @@ class S5BlockConfig:
     norm_momentum: float = 0.05
     ssm: S5Options = field(default_factory=S5Options)
 
+    def layer(self, index: int) -> Self:
+        """The configuration of one layer, whose d_state is a number."""
+        if isinstance(self.d_state, int):
+            return self
+        return replace(self, d_state=self.d_state[index], blocks=1)
+
     def __post_init__(self):
+        object.__setattr__(self, "d_state", plain(self.d_state))
         _one_of("relu", self.relu, ("none", "parts", "pair"))
         _one_of("glu", self.glu, ("half1", "half2", "full", "none"))
         _one_of("norm", self.norm, ("batch", "frozen_batch", "layer"))
@@ -103,7 +116,7 @@ class S5BlockConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]):
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of to_dict; ValueError names a key that is not a field."""
         return _from_dict(cls, values, "ssm", S5Options)
 
@@ -134,6 +147,7 @@ class SequenceModelConfig(S5BlockConfig):
         for name in ("d_in", "d_out", "n_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        one_each("d_state", self.d_state, self.n_layers)
 
     def scaled(self, k: float) -> SequenceModelConfig:
         """Width factor k of the paper: blocks of the same size, k times as many (its dim_scale)."""
@@ -144,7 +158,7 @@ class SequenceModelConfig(S5BlockConfig):
             self,
             blocks=blocks,
             d_model=int(blocks * self.d_model / self.blocks),
-            d_state=int(blocks * self.d_state / self.blocks),
+            d_state=plain(int(blocks * s / self.blocks) for s in several(self.d_state)),
         )
 
 
@@ -179,7 +193,7 @@ class HGRNBlockConfig:
     Args:
         d_model: width H of the residual stream.
         d_state: states N of the HGRN.
-        d_hidden: width of the gated linear unit.
+        d_hidden: width of the gated linear unit; in a stack several, one per layer, where they differ.
         relu: "none" leaves every SiLU; "gates" puts a ReLU in its place, so that both output matrices read
             zeros; "all" rectifies the norms too, so that every matrix does (stages 1 and 2 of Mirzadeh et
             al. 2023, "ReLU Strikes Back").
@@ -188,14 +202,19 @@ class HGRNBlockConfig:
 
     d_model: int = 256
     d_state: int = 256
-    d_hidden: int = 768
+    d_hidden: Sizes = 768
     relu: Literal["none", "gates", "all"] = "none"
     hgrn: HGRNOptions = field(default_factory=HGRNOptions)
 
+    def layer(self, index: int) -> Self:
+        """The configuration of one layer, whose d_hidden is a number."""
+        return self if isinstance(self.d_hidden, int) else replace(self, d_hidden=self.d_hidden[index])
+
     def __post_init__(self):
+        object.__setattr__(self, "d_hidden", plain(self.d_hidden))
         _one_of("relu", self.relu, ("none", "gates", "all"))
         for name in ("d_model", "d_state", "d_hidden"):
-            if getattr(self, name) < 1:
+            if min(several(getattr(self, name))) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
 
     def to_dict(self) -> dict[str, Any]:

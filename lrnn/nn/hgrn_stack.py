@@ -14,6 +14,7 @@ from lrnn.nn.config import HGRNBlockConfig
 from lrnn.nn.hgrn import HGRN
 from lrnn.nn.norm import RMSNorm
 from lrnn.nn.s5 import at_least_float32, check_frames
+from lrnn.nn.sizes import one_each, one_size
 
 
 class GLU(nn.Module):
@@ -54,7 +55,8 @@ class HGRNBlock(nn.Module):
         self.mixer = HGRN(config.d_model, config.d_state, gates, config.hgrn)
         self.glu_norm = RMSNorm(config.d_model, eps=config.hgrn.norm_eps)
         self.glu_relu = nn.ReLU() if norms else nn.Identity()
-        self.glu = GLU(config.d_model, config.d_hidden, gates, config.hgrn.bias)
+        d_hidden = one_size("d_hidden", config.d_hidden)
+        self.glu = GLU(config.d_model, d_hidden, gates, config.hgrn.bias)
         self.mixer_sum, self.glu_sum = nn.Identity(), nn.Identity()  # of the residual stream, for hooks
 
     def forward(
@@ -90,9 +92,10 @@ class HGRNStack(nn.Module):
         super().__init__()
         if n_layers < 1:
             raise ValueError(f"n_layers is {n_layers}, expected at least 1")
+        one_each("d_hidden", config.d_hidden, n_layers)
         self.config, self.n_layers = config, n_layers
         self.lower_bounds = nn.Parameter(torch.zeros(n_layers, config.d_state))
-        self.blocks = nn.ModuleList(HGRNBlock(config) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(HGRNBlock(config.layer(i)) for i in range(n_layers))
         self.norm = RMSNorm(config.d_model, eps=config.hgrn.norm_eps)
 
     def bounds(self) -> Tensor:

@@ -28,7 +28,7 @@ class SequenceModel(nn.Module):
         self.config = config
         self.encoder = linear(config.d_in, config.d_model)
         self.relu = nn.ReLU() if config.relu != "none" else nn.Identity()
-        self.blocks = nn.ModuleList(S5Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(S5Block(config.layer(i)) for i in range(config.n_layers))
         self.decoder = linear(config.d_model, config.d_out)
 
     @property
@@ -36,7 +36,9 @@ class SequenceModel(nn.Module):
         """Whether a mean over time is carried from stretch to stretch."""
         return self.config.head == "classification" and self.config.pooling == "mean"
 
-    def forward(self, x: Tensor, state: tuple | None = None, reset: Tensor | None = None):
+    def forward(
+        self, x: Tensor, state: tuple[Tensor | None, ...] | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run over a stretch of time.
 
         Args:
@@ -60,21 +62,26 @@ class SequenceModel(nn.Module):
         if self.config.head == "regression":
             return self.decoder(x), tuple(after)
         if self.pools:
-            total = self._pool(x, state[-1], reset)
-            after.append(total)
-            x = total[:, :-1] / total[:, -1:]
+            total, number = self._pool(x, state[-1], reset)
+            after.append(torch.cat([total, number], dim=-1))
+            x = total / number
         else:
             x = x[:, -1]
         return torch.log_softmax(self.decoder(x), dim=-1), tuple(after)
 
-    def _pool(self, x: Tensor, before: Tensor | None, reset: Tensor | None) -> Tensor:
-        """Sum of the frames of the last sequence and their number, (B, H + 1)."""
-        x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=-1)
+    def _pool(self, x: Tensor, before: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Sum of the frames of the last sequence (B, H) and their number (B, 1)."""
         if reset is None:
-            return x.sum(1) if before is None else before + x.sum(1)
-        later = reset.flip(1).cumsum(1).flip(1) - reset.long()  # resets strictly after each frame
-        total = (x * (later == 0)[..., None]).sum(1)
-        return total if before is None else total + before * ~reset.any(1, keepdim=True)
+            total, number = x.sum(1), x.new_full((x.shape[0], 1), x.shape[1])
+        else:
+            later = reset.flip(1).cumsum(1).flip(1) - reset.long()  # resets strictly after each frame
+            last = (later == 0)[..., None]
+            total, number = (x * last).sum(1), last.sum(1).to(x.dtype)
+        if before is None:
+            return total, number
+        if reset is not None:
+            before = before * ~reset.any(1, keepdim=True)
+        return before[:, :-1] + total, before[:, -1:] + number
 
     def _check(self, x: Tensor, state: tuple | None) -> tuple:
         check_frames(x, self.config.d_in)

@@ -23,6 +23,9 @@ class BatchNorm(nn.Module):
         frozen: see above.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, d: int, momentum: float = 0.05, eps: float = 1e-5, frozen: bool = False):
         super().__init__()
         self.d, self.momentum, self.eps, self.frozen = d, momentum, eps, frozen

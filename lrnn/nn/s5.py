@@ -88,7 +88,9 @@ class S5(nn.Module):
         scale = 2.0 if self.options.conj_sym else 1.0
         return (C * C.new_tensor([scale, -scale])).flatten(1)
 
-    def forward(self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None):
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run over a stretch of time.
 
         Args:
@@ -103,7 +105,9 @@ class S5(nn.Module):
         y = F.linear(parts.flatten(-2).to(x.dtype), self.output_matrix().to(x.dtype))
         return y + self.D * x, h_last
 
-    def states(self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None):
+    def states(
+        self, x: Tensor, state: Tensor | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What C reads: the states after their ReLU, as (re, im) parts.
 
         Arguments as in `forward`. Returns parts (B, T, P, 2), with options.bidirectional (B, T, 2P, 2), the

@@ -118,13 +118,14 @@ class SparseLinear(nn.Module):
             mask = _largest(weight, density)
         kept = SparseWeight.from_dense(weight, mask)
         has_bias = linear.bias is not None
-        layer = cls(*reversed(weight.shape), kept.pattern, has_bias, weight.device, weight.dtype)
+        rows, columns = weight.shape
+        layer = cls(columns, rows, kept.pattern, has_bias, weight.device, weight.dtype)
         with torch.no_grad():
             layer.values.copy_(kept.values)
-            if has_bias:
+            if layer.bias is not None:
                 layer.bias.copy_(linear.bias)
         layer.values.requires_grad_(is_trained)
-        if has_bias:
+        if layer.bias is not None:
             layer.bias.requires_grad_(linear.bias.requires_grad)
         return layer.train(linear.training)
 

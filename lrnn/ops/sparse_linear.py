@@ -45,7 +45,8 @@ class SparsePattern(NamedTuple):
                 f"mask: found {mask.dtype} of shape {tuple(mask.shape)}, expected bool (rows, cols)"
             )
         row, column = mask.nonzero(as_tuple=True)
-        return cls._from_sorted(row, column, tuple(mask.shape))
+        rows, columns = mask.shape
+        return cls._from_sorted(row, column, (rows, columns))
 
     @classmethod
     def from_indices(cls, starts: Tensor, columns: Tensor, shape: tuple[int, int]) -> SparsePattern:

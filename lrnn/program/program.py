@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from lrnn.program.node import Node, tensor_fields
 
 if TYPE_CHECKING:
+    from lrnn.engine import Stream
     from lrnn.program.fixed.format import Format
 
 
@@ -118,13 +120,13 @@ class Program:
             found, wanted = shapes.get(wrong, "missing"), expected.get(wrong, "no such entry")
             raise ValueError(f"state[{wrong!r}] is {found}, expected {wanted}")
 
-    def stream(self, engine: str = "native"):
+    def stream(self, engine: str = "native") -> Stream:
         """A running instance with its own state: `step(frame)`, `run(frames)`, `reset()`. See lrnn.engine."""
         from lrnn.engine import open_stream
 
         return open_stream(self, engine)
 
-    def save(self, path) -> None:
+    def save(self, path: str | os.PathLike) -> None:
         """Write one safetensors file with the graph as metadata, whole or not at all."""
         from lrnn.program.file import save
 

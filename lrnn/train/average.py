@@ -66,7 +66,7 @@ class AverageWeights(L.Callback):
         self._updated_at = trainer.global_step
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Average after an optimiser step; batches that only accumulate gradients change nothing."""
         if trainer.global_step == self._updated_at:
             return

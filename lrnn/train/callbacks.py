@@ -94,7 +94,9 @@ class ReportProgress(L.Callback):
         self._begun, self._first_step = time.monotonic(), trainer.global_step
         self._losses: list[torch.Tensor] = []
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Note the loss."""
         self._losses.append(outputs["loss"].detach())
 

@@ -127,11 +127,11 @@ class ResumePoints(Checkpoint):
         """The step that a resumed run starts from is saved already."""
         self._saved_at = trainer.global_step
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """By now all that follows the last step is done and logged."""
         self._publish(trainer)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """In the middle of an epoch, where nothing else follows the step."""
         last = trainer.is_last_batch or trainer.global_step == trainer.max_steps
         if (
