@@ -386,3 +386,21 @@ def test_the_gated_linear_unit_alone():
     whole, x = copy.deepcopy(glu), torch.randn(2, 3, 5, dtype=torch.float64)
     assert shrink(glu, x).removed == {"hidden units": (7, 6)}
     assert (glu(x) - whole(x)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["hgrn", "s5"])
+def test_a_language_model_is_saved_with_its_sizes(kind, tmp_path):
+    hgrn = lrnn.HGRNBlockConfig(d_model=6, d_state=4, d_hidden=10)
+    s5 = lrnn.S5BlockConfig(d_model=6, d_state=8, blocks=2, norm="layer")
+    config = lrnn.LanguageModelConfig(vocabulary=20, n_layers=2, block=hgrn if kind == "hgrn" else s5)
+    model = shaken(lrnn.LanguageModel(config)).float()
+    block, tokens = model.stack.blocks[0], torch.randint(20, (2, 7))
+    with torch.no_grad():
+        (block.glu.up_proj.weight if kind == "hgrn" else block.ssm.B)[:3] = 0
+    before = model(tokens)[0]
+    shrink(model, tokens)
+    assert (model(tokens)[0] - before).abs().max() < 1e-5
+    model.save(tmp_path / "m.safetensors")
+    again = lrnn.LanguageModel.load(tmp_path / "m.safetensors").eval()
+    assert again.config == model.config != config
+    assert torch.equal(again(tokens)[0], model(tokens)[0])

@@ -10,7 +10,7 @@ from lrnn.nn.config import S5BlockConfig
 from lrnn.nn.init import lecun_normal
 from lrnn.nn.norm import BatchNorm
 from lrnn.nn.s5 import S5, check_frames
-from lrnn.nn.sizes import one_size
+from lrnn.nn.sizes import one_each, one_size
 
 
 class TimeDropout(nn.Module):
@@ -104,9 +104,10 @@ class S5Stack(nn.Module):
         super().__init__()
         if n_layers < 1:
             raise ValueError(f"n_layers is {n_layers}, expected at least 1")
+        one_each("d_state", config.d_state, n_layers)
         self.config, self.n_layers = config, n_layers
         self.relu = nn.ReLU() if config.relu != "none" else nn.Identity()
-        self.blocks = nn.ModuleList(S5Block(config) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(S5Block(config.layer(i)) for i in range(n_layers))
         self.norm = make_norm(config)
 
     def forward(

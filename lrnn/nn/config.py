@@ -18,7 +18,7 @@ def _one_of(name: str, value: object, allowed: tuple) -> None:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
-def _from_dict(kind: type, values: dict[str, Any], name: str, options: type):
+def _from_dict(kind: type, values: dict[str, Any], name: str, options: type) -> Any:
     """A config of `kind` from plain values, its field `name` from a dict of those of `options`."""
     inner = values.get(name, {})
     if not isinstance(inner, options):
@@ -222,6 +222,6 @@ class HGRNBlockConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]):
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of to_dict; ValueError names a key that is not a field."""
         return _from_dict(cls, values, "hgrn", HGRNOptions)

@@ -15,7 +15,7 @@ from lrnn.nn.config import HGRNBlockConfig, S5BlockConfig
 from lrnn.nn.file import write_model
 from lrnn.nn.hgrn_stack import HGRNStack
 
-_BLOCKS = {"hgrn": HGRNBlockConfig, "s5": S5BlockConfig}
+_BLOCKS: dict[Any, Any] = {"hgrn": HGRNBlockConfig, "s5": S5BlockConfig}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,11 @@ class LanguageModel(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.d_model)
         nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
-        make_stack = HGRNStack if isinstance(config.block, HGRNBlockConfig) else S5Stack
-        self.stack = make_stack(config.block, config.n_layers)
+        self.stack: HGRNStack | S5Stack
+        if isinstance(config.block, HGRNBlockConfig):
+            self.stack = HGRNStack(config.block, config.n_layers)
+        else:
+            self.stack = S5Stack(config.block, config.n_layers)
         self.head = None if config.tied else linear(config.d_model, config.vocabulary, bias=False)
 
     @property

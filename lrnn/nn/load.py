@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lrnn.nn.file import read_model
 from lrnn.nn.language import LanguageModel, LanguageModelConfig
@@ -12,7 +12,7 @@ from lrnn.nn.model import SequenceModel, SequenceModelConfig
 Model = SequenceModel | LanguageModel
 Some = TypeVar("Some", SequenceModel, LanguageModel)
 
-_CONFIGS = {SequenceModel: SequenceModelConfig, LanguageModel: LanguageModelConfig}
+_CONFIGS: dict[type, Any] = {SequenceModel: SequenceModelConfig, LanguageModel: LanguageModelConfig}
 _KINDS = {model.__name__: model for model in _CONFIGS}
 
 

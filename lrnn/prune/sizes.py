@@ -8,7 +8,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lrnn.nn import HGRN, S5, BatchNorm, HGRNBlock, HGRNStack, S5Block, S5BlockConfig, SequenceModel
+from lrnn.nn import (
+    HGRN,
+    S5,
+    BatchNorm,
+    HGRNBlock,
+    HGRNStack,
+    LanguageModel,
+    S5Block,
+    S5BlockConfig,
+    SequenceModel,
+)
 from lrnn.prune.dependency import Example
 
 
@@ -37,6 +47,8 @@ def record_sizes(model: nn.Module) -> None:
             d_hidden = tuple(b.config.d_hidden for b in blocks)
             d_hidden = d_hidden[0] if len(set(d_hidden)) == 1 else d_hidden
             module.config = replace(blocks[0].config, d_hidden=d_hidden)
+    if isinstance(model, LanguageModel):
+        model.config = replace(model.config, block=model.stack.config)
 
 
 def example_of(model: nn.Module, batch: int = 2, time: int = 5) -> Example:
