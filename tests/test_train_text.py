@@ -260,12 +260,6 @@ class TestFit:
         assert len(torch.unique(rows, dim=0)) == len(rows) == 2 * 24 * 2
         assert sorted([one["validated"], other["validated"]]) == [2, 4]  # of 3 rows, twice
 
-    def test_fsdp_is_for_dense_models(self, run, tmp_path):
-        folder = tmp_path / "fsdp"
-        process = start(folder, "--trainer.devices=2", "--trainer.strategy=fsdp")
-        assert process.wait(300)
-        assert "Prune needs one process or DDP" in (folder / "fit.log").read_text()
-
 
 def test_checkpoint_names_its_kind(tmp_path):
     module = LanguageModule(NETWORK)
