@@ -261,6 +261,38 @@ class TestFit:
         assert sorted([one["validated"], other["validated"]]) == [2, 4]  # of 3 rows, twice
 
 
+SHARDED = """
+import sys
+import lightning as L
+from lightning.pytorch.strategies import ModelParallelStrategy
+from test_train_text import NETWORK, LanguageModule, Path, data, trainer
+
+if __name__ == "__main__":
+    devices, folder = int(sys.argv[1]), Path(sys.argv[2])
+    sharded = {"data_parallel_size": 2, "tensor_parallel_size": 1, "save_distributed_checkpoint": False}
+    strategy = ModelParallelStrategy(**sharded) if devices == 2 else "auto"
+    L.seed_everything(0)
+    module = LanguageModule(NETWORK)
+    fit = trainer(folder, max_steps=3, limit_val_batches=0, devices=devices, strategy=strategy)
+    fit.fit(module, data(folder, batch_size=4 // devices))
+    fit.save_checkpoint(folder / f"{devices}.ckpt", weights_only=True)
+"""
+
+
+@pytest.mark.slow
+def test_sharded_over_two_processes_is_one_process(tmp_path):
+    """FSDP: the same rows in all, hence the same weights but for rounding."""
+    (tmp_path / "sharded.py").write_text(SHARDED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+    for devices in ("1", "2"):
+        command = [sys.executable, str(tmp_path / "sharded.py"), devices, str(tmp_path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, other = (load_checkpoint(tmp_path / f"{devices}.ckpt")[0].state_dict() for devices in (1, 2))
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
+
+
 def test_checkpoint_names_its_kind(tmp_path):
     module = LanguageModule(NETWORK)
     fit = trainer(tmp_path, max_steps=1, limit_val_batches=0)

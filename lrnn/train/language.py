@@ -74,6 +74,17 @@ class LanguageModule(L.LightningModule):
         if init_from is not None:
             self._start_from(init_from)
 
+    def configure_model(self) -> None:
+        """Shard the parameters block by block (FSDP), where the strategy is a ModelParallelStrategy."""
+        if self.device_mesh is None:
+            return
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = self.device_mesh["data_parallel"]
+        for block in self.model.stack.blocks:
+            fully_shard(block, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
     def _start_from(self, path: str) -> None:
         source, _ = load_checkpoint(path)
         bake(source)
@@ -113,16 +124,12 @@ class LanguageModule(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
     ) -> None:
-        """Cut the gradient to its norm; parameters that are sharded know how themselves."""
+        """Cut the gradient to its norm."""
         if gradient_clip_val is not None:
             raise ValueError(
                 f"gradient_clip_val is {gradient_clip_val}, expected None: see the module's clip"
             )
-        sharded = getattr(self.trainer.strategy.model, "clip_grad_norm_", None)
-        if sharded is not None:
-            sharded(self.clip)
-        else:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip)
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW in groups and the warm-up and cosine schedule over the trainer's steps."""
