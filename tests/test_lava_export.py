@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ import lrnn
 from lrnn.cli import main
 from lrnn.export.lava import export
 from lrnn.export.lava.checks import MOST_INPUTS, MOST_OUTPUTS, check
-from lrnn.export.lava.environment import build, find_lava, find_python
+from lrnn.export.lava.environment import _correct, build, find_lava, find_python
+from lrnn.export.lava.folder import sha256
 from lrnn.export.lava.graph import SOURCE, make_graph
 from lrnn.export.lava.vectors import generated_frames, golden_vectors
 from lrnn.models import DEMO_CLIP, DENOISER, DENOISER_FLOAT
@@ -137,6 +139,41 @@ def test_a_sum_that_lava_would_wrap_is_refused(tmp_path):
         export(wraps, tmp_path / "wraps", np.zeros((3, 259)))
 
 
+def test_what_no_core_of_the_chip_holds_is_refused_by_name(tmp_path, capsys):
+    """One neuron more axons than a core has."""
+    for width, told in (
+        (4096, None),
+        (4097, "node 'y': one neuron alone takes 4,097 of a Loihi 2 core's fan-in"),
+    ):
+        between(linear(weight=np.ones((1, width))), width=width).save(tmp_path / "m.lrnn")
+        command = ["export", "lava", str(tmp_path / "m.lrnn"), "-o", str(tmp_path / "out"), "--steps", "2"]
+        assert main(command) == (2 if told else 0)
+        assert (told or "") in capsys.readouterr().err
+        assert (tmp_path / "out").exists() == (told is None)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_norms_are_marked_as_what_no_neuron_computes_alone(tmp_path, capsys):
+    norm = fixed.Norm(
+        "y",
+        ("x",),
+        scale=ints(3, 5),
+        scale_exponent=ints(0, 0),
+        bias=ints(0, 0, dtype=np.int32),
+        eps=1,
+        centred=False,
+        exponent=8,
+    )
+    between(norm, width=2).save(tmp_path / "m.lrnn")
+    assert main(["export", "lava", str(tmp_path / "m.lrnn"), "-o", str(tmp_path / "out")]) == 0
+    assert "not local: 1 norm sums" in capsys.readouterr().out
+    (op,) = json.loads((tmp_path / "out" / "program.json").read_text())["groups"][0]["program"]
+    assert (op["node"], op["sums_over"]) == ("y", "group")
+    assert main(["export", "lava", "-o", str(tmp_path / "denoiser"), "--steps", "2"]) == 0
+    assert "not local" not in capsys.readouterr().out
+    assert '"sums_over"' not in (tmp_path / "denoiser" / "program.json").read_text()
+
+
 def test_a_group_that_reads_too_much_is_refused():
     nodes = [fixed.Quantize("n0", ("in",), exponent=8)]
     nodes += [linear(f"n{i + 1}", f"n{i}", bits=8) for i in range(9)]
@@ -182,7 +219,14 @@ def test_a_folder_says_where_it_comes_from_and_what_it_is(tmp_path):
     assert len(record["source"]["sha256"]) == 64
     assert record["source"]["meta"] == lrnn.load(DENOISER).meta
     assert "Intel's private stack" in record["statement"]
-    assert json.loads((folder / "resources.json").read_text())["cores"][0] >= 1
+    resources = json.loads((folder / "resources.json").read_text())
+    assert resources["cores"][0] >= 1
+    assert resources["source"]["sha256"] == record["source"]["sha256"]
+    assert resources["activity"].endswith(f"not zero, on 5 frames of {DEMO_CLIP.name}")
+    assert "private stack" in resources["statement"]
+    assert record["files"] == {
+        name: sha256(folder / name) for name in ("weights.npz", "vectors.npz", "resources.json")
+    }
     for name in ("weights.npz", "vectors.npz"):
         with np.load(folder / name, allow_pickle=False) as file:
             assert not any(file[key].dtype.hasobject for key in file.files)
@@ -200,6 +244,7 @@ def test_a_folder_says_where_it_comes_from_and_what_it_is(tmp_path):
         (["-o", "out", "--limit", "0"], "--limit is 0"),
         (["-o", "missing/out"], "the folder .*missing does not exist"),
         (["missing.lrnn", "-o", "out"], "missing.lrnn"),
+        (["--verify-only", "out"], "out/program.json: no such file, expected a folder of `lrnn export lava`"),
     ],
     ids=lambda value: " ".join(value)[-24:] if isinstance(value, list) else "",
 )

@@ -96,11 +96,13 @@ def test_time_grows_with_density_and_activity_where_cores_stay(policy):
 
 
 def test_what_cannot_fit_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"b: one neuron alone takes .* of synaptic"):
+    with pytest.raises(
+        ValueError, match=r"node 'b': one neuron alone takes .* of a Loihi 2 core's synaptic memory"
+    ):
         place(chain(1.0), "packed", tight(ENDS["packed"], synaptic_memory=100))
-    with pytest.raises(ValueError, match="b: an input waits 1 steps, expected at most 0"):
+    with pytest.raises(ValueError, match="node 'b': an input waits 1 steps, expected at most 0"):
         place(chain(1.0), "packed", tight(ENDS["packed"], delay=0))
-    with pytest.raises(ValueError, match=r"b: a neuron holds .* bytes"):
+    with pytest.raises(ValueError, match=r"node 'b': a neuron holds .* bytes"):
         place(chain(1.0), "packed", tight(ENDS["packed"], neuron_state=4))
 
 

@@ -34,8 +34,8 @@ def add(targets) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="golden input: audio for a denoiser, .npy frames (T, width) for another program; default: "
-        "generated frames over all of the input's range",
+        help="golden input: audio for a denoiser or a keyword spotter, .npy frames (T, width) for another "
+        "program; default: generated frames over all of the input's range",
     )
     parser.add_argument(
         "--steps", metavar="N", type=int, help="at most N steps of golden vectors (default: 200)"
@@ -90,7 +90,12 @@ def _write(args) -> dict:
             f"`lrnn quantize {source} --scheme loihi2 -o M`"
         )
     frames = _frames(program, args)
-    resources = placement_report(program, activity(program, frames) if args.data else None)
+    if args.data is None:
+        resources = placement_report(program)
+    else:
+        resources = placement_report(
+            program, activity(program, frames), f"{len(frames):,} frames of {Path(args.data).name}"
+        )
     record = export(program, args.output, frames, source=source, resources=resources)
     sums = record["checks"]["sums"].values()
     return {
@@ -101,6 +106,7 @@ def _write(args) -> dict:
         "widest_sum_bits": max((s["bits"] for s in sums), default=0),
         "widest_inside_bits": max(record["checks"]["inside"].values(), default=0),
         "rows": sum(m["shape"][0] for m in record["matrices"].values()),
+        "norms": [op["node"] for g in record["groups"] for op in g["program"] if "sums_over" in op],
         "cores": resources["cores"],
         "rows_beyond_24_bits": sum(len(s["rows_beyond_24_bits"]) for s in sums),
     }
@@ -143,6 +149,8 @@ def _words(folder: str, report: dict) -> str:
             f"{report['nonzeros']:,} weights, latency {report['latency']} steps"
         )
         lines.append(_sums(report))
+        if report["norms"]:
+            lines.append(_not_local(len(report["norms"])))
         cores = " to ".join(str(n) for n in sorted(set(report["cores"])))
         lines.append(f"estimated: {cores} cores of a Loihi 2 (lrnn profile --target loihi2)")
     if "verified" in report:
@@ -160,6 +168,13 @@ def _sums(report: dict) -> str:
     return text + (
         f"for the chip's 24 bits {report['rows_beyond_24_bits']:,} of {report['rows']:,} sums are bounded by "
         "calibration only (the scheme loihi2 proves all)"
+    )
+
+
+def _not_local(norms: int) -> str:
+    return (
+        f"not local: {norms} norm{' sums' if norms == 1 else 's sum'} over a whole group of neurons, which no "
+        "neuron of a chip does (sums_over in program.json)"
     )
 
 

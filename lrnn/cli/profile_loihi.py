@@ -25,9 +25,10 @@ def run(program, frames: np.ndarray | None, source: str, args) -> int:
 
     if args.plot:
         check_picture(args.plot)
-    report = placement_report(program, None if frames is None else activity(program, frames))
-    if frames is not None:
-        report["activity"] += f", on {len(frames):,} frames of {source}"
+    if frames is None:
+        report = placement_report(program)
+    else:
+        report = placement_report(program, activity(program, frames), f"{len(frames):,} frames of {source}")
     report["neurobench"] = neurobench_metrics(program, frames)
     report["ndns"] = ndns_report(program, report) if "frontend" in program.meta else None
     if args.plot:
@@ -52,7 +53,8 @@ def _head(report: dict) -> str:
     lines += [
         f"Activity: {report['activity']}.",
         "",
-        f"{_span(report['cores'])} cores on {_span(report['chips'])} chip(s); {report['neurons']:,} neurons, "
+        f"{_span(report['cores'])} cores on {_span(report['chips'])} "
+        f"chip{'s' * (report['chips'][1] > 1)}; {report['neurons']:,} neurons, "
         f"{report['synapses']:,} synapses, {report['synops']:,.0f} synaptic operations a frame.",
     ]
     return "\n".join(lines)

@@ -84,6 +84,8 @@ def read_record(folder: str | os.PathLike) -> dict:
     path = Path(folder) / PROGRAM
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file, expected a folder of `lrnn export lava`") from None
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
     found = (record.get("format"), record.get("version")) if isinstance(record, dict) else None

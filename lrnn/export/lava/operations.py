@@ -3,7 +3,8 @@
 The records are the contract with the executor (executor/lrnn_lava/operations.py), which knows neither nodes
 nor exponents. Fields that all records have: `op`, `node` (the value it makes), `inputs`: the number of a
 port, or the name of an earlier value of the group. A rounded one has `rounding` and `bits` (it saturates at
-+-(2 ** (bits - 1) - 1)); shifts are to the right, negative ones to the left.
++-(2 ** (bits - 1) - 1)); shifts are to the right, negative ones to the left. All but those with `sums_over`
+are local, as a chip's neuron is: a number of theirs needs its own inputs only, or those of its complex pair.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _table(node, x: Format) -> tuple[Record, Arrays]:
 
 def _norm(node, x: Format) -> tuple[Record, Arrays]:
     arrays = {"scale": node.scale, "bias": node.bias, "shift": node.shift().astype(np.int16)}
-    return {"eps": node.eps, "centred": node.centred}, arrays
+    return {"eps": node.eps, "centred": node.centred, "sums_over": "group"}, arrays
 
 
 def _add(node, x0: Format, x1: Format) -> tuple[Record, Arrays]:

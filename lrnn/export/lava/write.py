@@ -45,7 +45,8 @@ def export(
         frames: (T, input_width) for the golden vectors; default: 200 generated ones.
         resets: frames before which the state is set to zero; default: one after three quarters.
         source: the file the program was read from, for its name and hash.
-        resources: where it would go on the chip, see lrnn.profile.loihi.placement_report.
+        resources: where it would go on the chip, see lrnn.profile.loihi.placement_report, which refuses what
+            no core can hold.
 
     Returns:
         What program.json holds.
@@ -68,7 +69,9 @@ def export(
             "vectors.npz": write_arrays(path / "vectors.npz", golden_vectors(program, frames, resets)),
         }
         if resources is not None:
-            _write_json(path / "resources.json", resources)
+            source_of = {key: value for key, value in record["source"].items() if key != "meta"}
+            _write_json(path / "resources.json", {**resources, "source": source_of})
+            record["files"]["resources.json"] = sha256(path / "resources.json")
         segments = path / SEGMENTS
         segments.mkdir()
         write_segments(program, segments)

@@ -68,8 +68,11 @@ def _by_layer(axis, placement: Placement, rows: dict[str, int], named: bool, col
     at, ticks = 0, []
     for name, lines in rows.items():
         cores = placement.of(name)
+        first = (
+            at + (lines - -(-len(cores) // PER_ROW)) / 2
+        )  # in the middle of what the layer takes elsewhere
         for i, core in enumerate(cores):
-            _tile(axis, i % PER_ROW, at + i // PER_ROW, core, placement.values, colours)
+            _tile(axis, i % PER_ROW, first + i // PER_ROW, core, placement.values, colours)
         ticks.append(at + (lines - 1) / 2)
         fullest = max(cores, key=lambda core: max(core.loads(placement.values).values()))
         resource = fullest.binds(placement.values)
@@ -98,7 +101,7 @@ def _on_chips(axis, placement: Placement, colours) -> None:
     axis.set_aspect("equal")
     axis.set_yticks([])
     _bare(axis)
-    axis.set_xlabel(f"{placement.chips} chip(s), routers of four cores", fontsize=8)
+    axis.set_xlabel(f"{placement.chips} chip{'s' * (placement.chips > 1)}, routers of four cores", fontsize=8)
 
 
 def _tile(axis, x: float, y: float, core: Core | None, values: Mapping[str, float], colours) -> None:

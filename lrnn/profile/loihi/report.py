@@ -24,7 +24,8 @@ TITLE = "estimate, not a measurement"
 STATEMENT = (
     "Nothing here ran on a chip. Cores follow from published limits under a stated layout, times are lower "
     "bounds with coefficients that are partly Loihi 1's or assumed, energies are dynamic ones of Loihi 1: no "
-    "energy of an operation on Loihi 2 is public. Intel's compiler, which decides what fits, is not public."
+    "energy of an operation on Loihi 2 is public. What decides, placement by Intel's compiler and measuring on a "
+    "chip, takes its private stack (NxSDK, lava-loihi)."
 )
 WORST_CASE = "worst case: no number of any value is ever zero"
 MEASURED = "measured: how often each number of each value is not zero"
@@ -90,13 +91,16 @@ def _cores(placement: Placement) -> list[dict]:
     return [asdict(core) for core in placement.cores]
 
 
-def placement_report(program: Program, activity: Mapping[str, np.ndarray] | None = None) -> dict:
+def placement_report(
+    program: Program, activity: Mapping[str, np.ndarray] | None = None, measured_on: str | None = None
+) -> dict:
     """Where a Program would go on Loihi 2, and what it would cost: plain JSON values.
 
     Args:
         program: in fixed point or in float (then the widths of w8a16 are assumed, and said).
         activity: by name of a value, (width,) fractions of frames in which each of its numbers is not zero,
             see `lrnn.profile.loihi.activity`; None is the worst case.
+        measured_on: the frames of `activity` in words, for the report.
 
     Returns:
         intervals are [low, high], words that differ between the two scenarios [favourable's, other's]:
@@ -110,10 +114,12 @@ def placement_report(program: Program, activity: Mapping[str, np.ndarray] | None
         ValueError: it cannot be placed within the limits; names the node.
         ImportError: PyYAML is not installed.
     """
-    return report(lower(program), activity)
+    return report(lower(program), activity, measured_on)
 
 
-def report(network: Network, activity: Mapping[str, np.ndarray] | None = None) -> dict:
+def report(
+    network: Network, activity: Mapping[str, np.ndarray] | None = None, measured_on: str | None = None
+) -> dict:
     """See placement_report."""
     found = scenarios(network, activity)
     times = [_times(s.estimate) for s in found]
@@ -122,7 +128,9 @@ def report(network: Network, activity: Mapping[str, np.ndarray] | None = None) -
         "statement": STATEMENT,
         "target": "loihi2",
         "assumptions": list(network.notes),
-        "activity": WORST_CASE if activity is None else MEASURED,
+        "activity": WORST_CASE
+        if activity is None
+        else MEASURED + (f", on {measured_on}" if measured_on else ""),
         "cores": _interval(len(s.placement.cores) for s in found),
         "chips": _interval(s.placement.chips for s in found),
         "neurons": sum(g.neurons for g in network.groups),
