@@ -277,6 +277,23 @@ def test_without_an_environment_the_error_says_how_to_get_one(capsys, tmp_path, 
         build(tmp_path / "mine")
 
 
+def test_the_module_that_newer_pythons_refuse_is_corrected(tmp_path):
+    """As lava-nc 0.10.0 has it; since Python 3.11 such a default raises. Correcting twice changes nothing."""
+    module = tmp_path / "lib/python3.12/site-packages/lava/magma/compiler/var_model.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(
+        "from dataclasses import dataclass, InitVar\n\n\n"
+        "@dataclass\nclass ByteEncoder:\n    value: int = 0\n\n\n"
+        "@dataclass\nclass Address:\n    x: ByteEncoder = ByteEncoder()\n"
+    )
+    for _ in range(2):
+        _correct(tmp_path)
+        found = {}
+        exec(module.read_text(), found)
+        assert found["Address"]().x == found["ByteEncoder"](0)
+        assert found["Address"]().x is not found["Address"]().x
+
+
 def test_a_program_without_integers_or_nodes_is_refused():
     program = lrnn.load(DENOISER_FLOAT)
     with pytest.raises(ValueError, match="in float, expected one in fixed point"):

@@ -173,8 +173,8 @@ def _sums(report: dict) -> str:
 
 def _not_local(norms: int) -> str:
     return (
-        f"not local: {norms} norm{' sums' if norms == 1 else 's sum'} over a whole group of neurons, which no "
-        "neuron of a chip does (sums_over in program.json)"
+        f"not local: {norms} norm{' sums' if norms == 1 else 's sum'} over a whole group of neurons, which "
+        "no neuron of a chip does (sums_over in program.json)"
     )
 
 

@@ -113,13 +113,13 @@ def place(
         least: cores that a group has at least, by its name, for time's sake; 1 where it is not named.
 
     Raises:
-        ValueError: a group cannot be cut so that it fits, or waits longer than delays go; names its first node.
+        ValueError: a group cannot be cut so that it fits, or waits longer than delays go; names its node.
     """
     parts: dict[str, list[dict]] = {}
     for group in reversed(network.groups):  # what reads a group says how many axons leave its neurons
-        if group.delay > values["delay"]:
+        if group.delay > (most := values["delay"]):
             raise ValueError(
-                f"node {group.name!r}: an input waits {group.delay} steps, expected at most {values['delay']:g}"
+                f"node {group.name!r}: an input waits {group.delay} steps, expected at most {most:g}"
             )
         leaving = _leaving(network, group, parts)
         parts[group.name] = _cut(group, policy, values, leaving, (least or {}).get(group.name, 1))
@@ -181,8 +181,8 @@ def _cut(
     over = {name: bound for name, bound in LIMITS.items() if one[name] > values[bound]}
     name, bound = next(iter(over.items()))
     raise ValueError(
-        f"node {group.name!r}: one neuron alone takes {one[name]:,.0f} of a Loihi 2 core's {RESOURCES[name]}, "
-        f"expected at most {values[bound]:,.0f} ({bound} in coefficients.yaml)"
+        f"node {group.name!r}: one neuron alone takes {one[name]:,.0f} of a Loihi 2 core's "
+        f"{RESOURCES[name]}, expected at most {values[bound]:,.0f} ({bound} in coefficients.yaml)"
     )
 
 

@@ -24,8 +24,8 @@ TITLE = "estimate, not a measurement"
 STATEMENT = (
     "Nothing here ran on a chip. Cores follow from published limits under a stated layout, times are lower "
     "bounds with coefficients that are partly Loihi 1's or assumed, energies are dynamic ones of Loihi 1: no "
-    "energy of an operation on Loihi 2 is public. What decides, placement by Intel's compiler and measuring on a "
-    "chip, takes its private stack (NxSDK, lava-loihi)."
+    "energy of an operation on Loihi 2 is public. What would decide, Intel's compiler and measurements on a "
+    "chip, takes Intel's private stack (NxSDK, lava-loihi)."
 )
 WORST_CASE = "worst case: no number of any value is ever zero"
 MEASURED = "measured: how often each number of each value is not zero"
