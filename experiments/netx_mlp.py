@@ -62,7 +62,8 @@ class MlpDenoiser(L.LightningModule):
         X = self.stft.analyse(noisy)
         mask = self.model(self.stft.read(X))
         estimate = Estimate(self.stft.resynthesise(X, mask, noisy.shape[-1]), X, mask)
-        return training_loss("multi_resolution", estimate, clean, self.stft)
+        loss, _ = training_loss("multi_resolution", estimate, clean, self.stft)
+        return loss
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=LR, weight_decay=0.01)
