@@ -1,7 +1,7 @@
-"""Front ends of classifiers: what a network reads of a waveform, whole clips at once or as samples arrive.
+"""Front ends of classifiers: what a network reads of a waveform, whole clips at once, in torch.
 
 Both are causal: frame t is finished with sample (t + 1) * step - 1, and what lies before a clip is silence.
-A stream of samples, cut in any way, gives the frames of the whole up to rounding.
+lrnn.data.frontend_stream makes the same frames of a stream of samples, cut in any way, up to rounding.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class LogMel(FrontEnd):
 
     def frames(self, samples: Tensor) -> Tensor:
         """Spectra, bands, logarithms."""
-        taper, bands = self._constants
+        taper, bands = self.constants
         cut = samples.unfold(-1, self.window, self.hop)  # (..., T stack, window)
         X = torch.fft.rfft(cut * taper.to(samples.device))
         power = X.real.square() + X.imag.square()
@@ -185,8 +185,8 @@ class LogMel(FrontEnd):
         return (SCALE * (logs - MEAN_LOG)).unflatten(-2, (-1, self.stack)).flatten(-2)
 
     @cached_property
-    def _constants(self) -> tuple[Tensor, Tensor]:
-        """The window, and the bands' weights (bins, n_mels)."""
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """The window (window,) and the bands' weights (window / 2 + 1, n_mels), float32."""
         taper = torch.hann_window(self.window, periodic=True)
         return taper * (2 / taper.sum()), torch.from_numpy(self._bands()).float()
 
@@ -206,30 +206,3 @@ class LogMel(FrontEnd):
 
 def _mel(hertz: float) -> float:
     return 2595 * np.log10(1 + hertz / 700)
-
-
-class StreamingFrames:
-    """The frames of a stream of samples, finished as samples arrive.
-
-    Args:
-        frontend: that makes them.
-    """
-
-    def __init__(self, frontend: FrontEnd):
-        self.frontend = frontend
-        self.reset()
-
-    def reset(self) -> None:
-        """The next sample is the first of a clip."""
-        self._held = np.zeros(self.frontend.past, np.float32)
-
-    def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take (n,) float32 samples; return the frames they finish, (T, width) float32."""
-        held = np.concatenate((self._held, samples))
-        past, step = self.frontend.past, self.frontend.step
-        whole = (len(held) - past) // step
-        self._held = held[whole * step :].copy()
-        if not whole:
-            return np.zeros((0, self.frontend.width), np.float32)
-        with torch.inference_mode():
-            return self.frontend.frames(torch.from_numpy(held[: past + whole * step])).numpy()

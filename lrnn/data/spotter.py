@@ -11,7 +11,8 @@ import numpy as np
 
 from lrnn.data.audio import Resampler, resample
 from lrnn.data.detector import Decision, Detector, Keyword
-from lrnn.data.frontend import FrontEnd, StreamingFrames
+from lrnn.data.frontend import FrontEnd
+from lrnn.data.frontend_stream import StreamingFrames
 from lrnn.data.keywords import SILENCE, UNKNOWN
 from lrnn.models import KEYWORDS
 from lrnn.program import Program, load
