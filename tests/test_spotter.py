@@ -11,7 +11,7 @@ from keyword_cases import FRONTEND, LABELS, WORDS, make_spotter, tone, write_key
 
 import lrnn
 from lrnn.data import audio
-from lrnn.data.detector import Decision, Detector, Keyword, softmax
+from lrnn.data.detector import Decision, Detector, Keyword
 from lrnn.data.evaluate_keywords import false_alarms, score_clips, score_stream
 from lrnn.data.keywords import KeywordClips, KeywordFolder
 from lrnn.data.spotter import KeywordSpotter
@@ -30,27 +30,31 @@ def spotter(tmp_path_factory) -> KeywordSpotter:
 
 def eager(threshold: float = 0.4, **options) -> Decision:
     """An untrained network is not often sure."""
-    return Decision(threshold=threshold, **options)
+    return Decision(threshold=threshold, hold=0.1, other=0.0, **options)
 
 
 def plain_detector(scores: np.ndarray, labels, decision: Decision) -> list[Keyword]:
     """The same from whole arrays."""
-    window, smoothing = round(decision.window / FRAME), max(1, round(decision.smoothing / FRAME))
+    window, hold, pause = (
+        max(1, round(t / FRAME)) for t in (decision.window, decision.hold, decision.refractory)
+    )
     padded = np.concatenate([np.zeros((window - 1, scores.shape[1])), scores])
     pooled = np.stack([padded[t : t + window].mean(0) for t in range(len(scores))])
-    probabilities = np.concatenate([np.zeros((smoothing - 1, scores.shape[1])), softmax(pooled)])
+    odds = np.exp(pooled) * [np.exp(decision.other) if label == "_unknown_" else 1 for label in labels]
+    probabilities = odds / odds.sum(1, keepdims=True)
+    words = [i for i, label in enumerate(labels) if not label.startswith("_")]
+    best = np.array(words)[probabilities[:, words].argmax(1)]
+    at_threshold = probabilities >= decision.threshold
     found, free, lasting = [], 0, None
     for t in range(len(scores)):
-        smoothed = probabilities[t : t + smoothing].mean(0)
-        word = max(
-            (i for i, label in enumerate(labels) if not label.startswith("_")), key=lambda i: smoothed[i]
-        )
-        if lasting is not None and smoothed[lasting] < decision.threshold:
+        if lasting is not None and not at_threshold[t, lasting]:
             lasting = None
-        if t >= free and smoothed[word] >= decision.threshold and word != lasting:
-            lasting = word
-            found.append(Keyword(labels[word], (t + 1) * FRAME, smoothed[word]))
-            free = t + 1 + round(decision.refractory / FRAME)
+        recent = slice(t - hold + 1, t + 1)
+        ahead = t + 1 >= hold and (best[recent] == best[t]).all() and at_threshold[recent, best[t]].all()
+        if t >= free and ahead and best[t] != lasting:
+            lasting = best[t]
+            found.append(Keyword(labels[lasting], (t + 1) * FRAME, probabilities[t, lasting]))
+            free = t + 1 + pause
     return found
 
 
@@ -60,7 +64,7 @@ class TestDetector:
         scores = np.repeat(5 * np.eye(4)[rng.integers(4, size=25)], 20, axis=0) + rng.standard_normal(
             (500, 4)
         )
-        decision = Decision(threshold=0.5, window=0.4, smoothing=0.1, refractory=0.3)
+        decision = Decision(threshold=0.5, window=0.4, hold=0.1, other=1.0, refractory=0.3)
         expected = plain_detector(scores, LABELS, decision)
         assert len(expected) > 4
         assert len({k.word for k in expected}) == 2
@@ -73,7 +77,7 @@ class TestDetector:
             )
 
     def test_one_word_is_decided_once_and_early_frames_decide_nothing(self):
-        detector = Detector(LABELS, FRAME, Decision(threshold=0.9, refractory=0.2))
+        detector = Detector(LABELS, FRAME, Decision(threshold=0.9, hold=0.1, other=0.0, refractory=0.2))
         scores = np.zeros((300, 4))
         scores[50:150, 1] = 10  # two seconds of the second word, after a second of nothing
         scores[220:260, 1] = 10  # and once more
@@ -81,6 +85,23 @@ class TestDetector:
         assert [k.word for k in found] == ["low", "low"]
         assert 1.2 < found[0].time < 2.0
         assert 4.4 < found[1].time < 5.2
+
+    def test_what_is_ahead_for_a_moment_only_is_not_decided(self):
+        scores = np.zeros((300, 4))
+        scores[50:62, 0] = 10  # at the threshold for 14 frames, from the second on
+        scores[150:190, 0] = 10
+        detector = Detector(LABELS, FRAME, Decision(window=0.1, hold=0.4))
+        assert [round(k.time / FRAME) for k in detector.push(scores)] == [171]
+        eager_one = Detector(LABELS, FRAME, Decision(window=0.1, hold=0.2))
+        assert [round(k.time / FRAME) for k in eager_one.push(scores)] == [61, 161]
+
+    def test_other_speech_is_as_likely_as_the_decision_says(self):
+        scores = np.log([[0.5, 0.1, 0.2, 0.2]]).repeat(100, axis=0)
+        for other, probability in ((0.0, 0.5), (np.log(2), 0.5 / 1.2), (np.log(5), 0.5 / 1.8)):
+            found = Detector(LABELS, FRAME, Decision(threshold=0.25, other=other)).push(scores)
+            assert found[0].word == "high"
+            hold = Detector(LABELS, FRAME, Decision(threshold=0.25, other=other, window=FRAME, hold=0))
+            assert hold.push(scores)[0].probability == pytest.approx(probability)
 
     def test_unknown_and_silence_are_never_decided(self):
         detector = Detector(LABELS, FRAME, Decision(threshold=0.3))
@@ -102,7 +123,9 @@ class TestDetector:
         [
             ({"threshold": 0.0}, "threshold is 0.0"),
             ({"window": 0.0}, "window"),
-            ({"smoothing": -1.0}, "smooth"),
+            ({"hold": -1.0}, "hold"),
+            ({"hold": float("nan")}, "hold"),
+            ({"other": float("inf")}, "other is inf"),
         ],
     )
     def test_bad_values_are_named(self, options, message):
