@@ -94,7 +94,9 @@ def test_eval_prints_a_table_and_draws(model, data, tmp_path, capsys):
     command = ["eval", "keywords", "--data", str(data), "--model", model, "--split", "all"]
     assert main([*command, "--plot", str(picture)]) == 0
     out = capsys.readouterr().out
-    assert "36 all clips: accuracy" in out
+    assert "36 clips (all)\n" in out
+    assert "right among the words, 95 % interval" in out
+    assert all(line == line.rstrip() and len(line) < 100 for line in out.splitlines())
     assert "_unknown_" in out
     assert picture.stat().st_size > 2000
 

@@ -49,13 +49,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def table(rows: list[list[str]], header: list[str]) -> str:
-    """Columns of text: the first to the left, the rest to the right."""
+def table(rows: list[list[str]], header: list[str], prose: int = 0) -> str:
+    """Columns of text: the first and the last `prose` of them to the left, the rest to the right."""
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
+    left = {0, *range(len(header) - prose, len(header))}
     lines = [header, ["-" * w for w in widths], *rows]
     return "\n".join(
         "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        )
+            c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     )

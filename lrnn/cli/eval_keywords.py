@@ -82,23 +82,36 @@ def _split(folder, asked: str | None):
 
 
 def _words(report: dict) -> str:
-    stream = report["stream"]
-    lines = [
-        f"{report['clips']} {report['split']} clips: accuracy {_percent(report['accuracy'])} among the "
-        f"words (95 % interval {_percent(report['low'])} to {_percent(report['high'])}), "
-        f"{_percent(report['accuracy_all_labels'])} among all labels; "
-        f"{_percent(report['rejected'])} rejected",
-        f"as one stream, threshold {report['decision']['threshold']:g}: {_percent(stream['found'])} found, "
-        f"{_percent(stream['wrong'])} heard as another word, {_percent(stream['missed'])} missed; "
-        f"{stream['extra']} more decisions",
+    stream, alarms = report["stream"], report.get("false_alarms")
+    blocks = [
+        [
+            f"{report['clips']} clips ({report['split']})",
+            f"{_percent(report['accuracy'])} right among the words, 95 % interval "
+            f"{100 * report['low']:.1f} to {100 * report['high']:.1f}",
+            f"{_percent(report['accuracy_all_labels'])} right among all labels",
+            f"{_percent(report['rejected'])} of the words taken for no word",
+        ],
+        [
+            f"the same clips as one stream, threshold {report['decision']['threshold']:g}",
+            f"{_percent(stream['found'])} found",
+            f"{_percent(stream['wrong'])} heard as another word",
+            f"{_percent(stream['missed'])} missed",
+            f"{stream['extra']:>5}   more decisions",
+        ],
     ]
-    if alarms := report.get("false_alarms"):
-        by_word = ", ".join(f"{word} {count}" for word, count in alarms["words"].items())
-        lines.append(
-            f"speech without keywords, {alarms['hours']:.2f} h: {alarms['alarms']} false alarms, "
-            f"{alarms['per_hour']:.1f} per hour" + (f" ({by_word})" if by_word else "")
+    if alarms:
+        by_word = sorted(alarms["words"].items(), key=lambda pair: -pair[1])
+        blocks.append(
+            [
+                f"speech without keywords, {60 * alarms['hours']:.1f} minutes",
+                f"{alarms['alarms']:>5}   false alarms, {alarms['per_hour']:.0f} an hour",
+                *(f"{count:>5}   {word}" for word, count in by_word),
+            ]
         )
-    return "\n".join(lines) + "\n\n" + _confusions(report)
+    return "\n\n".join(
+        ["\n".join([head, *(f"  {line}" for line in lines)]) for head, *lines in blocks]
+        + [_confusions(report)]
+    )
 
 
 def _confusions(report: dict) -> str:
@@ -109,8 +122,8 @@ def _confusions(report: dict) -> str:
             others = sorted(((n, labels[j]) for j, n in enumerate(counts) if n and j != i), reverse=True)
             taken = ", ".join(f"{name} {n}" for n, name in others)
             rows.append([labels[i], str(total), _percent(counts[i] / total), taken])
-    return table(rows, ["said", "clips", "right", "taken for"])
+    return table(rows, ["said", "clips", "right", "taken for"], prose=1)
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:5.1f} %"

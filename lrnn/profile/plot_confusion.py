@@ -11,7 +11,7 @@ from lrnn.profile.plot import pyplot, save
 
 
 def plot_confusion(counts: Sequence[Sequence[int]], labels: Sequence[str], path: str | os.PathLike) -> None:
-    """A table of shares in each row, shaded.
+    """A table of shares in each row, shaded; beside a row's name the number of its clips.
 
     Args:
         counts: (labels, labels), row by what was said, column by what was heard; rows without clips are left
@@ -29,11 +29,12 @@ def plot_confusion(counts: Sequence[Sequence[int]], labels: Sequence[str], path:
     for (i, j), share in np.ndenumerate(shares):
         if share:
             colour = "white" if share > 50 else "black"
-            axes.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+            axes.text(j, i, f"{share:.0f}", ha="center", va="center_baseline", fontsize=8, color=colour)
     names = [label.strip("_") for label in labels]
     axes.set_xticks(range(columns), names, rotation=45, ha="right")
-    axes.set_yticks(range(rows), [name for name, there in zip(names, said, strict=True) if there])
-    axes.set_xlabel("heard, % of the clips of a row")
-    axes.set_ylabel("said")
+    counted = [f"{name} ({n})" for name, n in zip(names, table.sum(1), strict=True) if n]
+    axes.set_yticks(range(rows), counted)
+    axes.set_xlabel("heard, % of the row's clips")
+    axes.set_ylabel("said (clips)")
     axes.tick_params(length=0)
     save(figure, path)
