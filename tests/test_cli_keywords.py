@@ -77,6 +77,18 @@ def test_listen_to_standard_input_equals_the_file(model, speech, rate, tmp_path,
     assert capsys.readouterr().out == expected != ""
 
 
+def test_a_terminal_is_told_when_nothing_was_heard(model, speech, monkeypatch, capsys):
+    options = ["--model", model, "--engine", "numpy", "--threshold", "1"]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(["listen", f"{speech}/x.wav", *options]) == 0
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert found.err.startswith("no keywords in 3.00 s, real-time factor 0.")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    assert main(["listen", f"{speech}/x.wav", *options]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_eval_prints_one_json_object(model, data, speech, capsys):
     command = ["eval", "keywords", "--data", str(data), "--model", model, "--engine", "numpy"]
     assert main([*command, "--speech", speech, "--threshold", "0.4", "--json"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import asdict, replace
 
@@ -64,7 +65,15 @@ def run(args) -> int:
             "keywords": [asdict(keyword) for keyword in found],
         }
         print(json.dumps(report))
+    elif sys.stderr.isatty():
+        print(_sentence(len(found), seconds, spent), file=sys.stderr)
     return 0
+
+
+def _sentence(words: int, seconds: float, spent: float) -> str:
+    """What a person at a terminal wants to know, above all where no word was heard."""
+    text = f"{words or 'no'} keyword{'' if words == 1 else 's'} in {seconds:.2f} s"
+    return text + (f", real-time factor {spent / seconds:.4f}" if seconds else "")
 
 
 def _listen(stream, source: Source, quiet: bool) -> tuple[list, float, float]:
