@@ -72,6 +72,41 @@ class TestSampler:
         logits, sampler = np.log([0.1, 0.2, 0.7]), Sampler(1.0, top_p, seed=1)
         assert {sampler(logits) for _ in range(300)} == drawn
 
+    @pytest.mark.parametrize("top_p", [0.05, 0.4, 0.9])
+    @pytest.mark.parametrize("spread", [0.2, 2.0])
+    def test_draws_follow_the_softmax_of_what_sorting_keeps(self, spread, top_p):
+        logits = (spread * np.random.default_rng(3).standard_normal(40)).astype(np.float32)
+        p = np.exp(logits.astype(np.float64) / 0.8)
+        p /= p.sum()
+        order = np.argsort(-p)
+        kept = order[: np.searchsorted(np.cumsum(p[order]), top_p) + 1]
+        expected = np.zeros(40)
+        expected[kept] = p[kept] / p[kept].sum()
+        sampler, draws = Sampler(0.8, top_p, seed=4), 6000
+        share = np.bincount([sampler(logits) for _ in range(draws)], minlength=40) / draws
+        assert set(np.flatnonzero(share)) == set(kept)
+        assert (np.abs(share - expected) <= 5 * np.sqrt(expected / draws)).all()
+
+    def test_equally_likely_tokens_are_all_kept(self):
+        logits, sampler = np.log([0.3, 0.1, 0.3, 0.3]), Sampler(1.0, 0.5, seed=1)
+        share = np.bincount([sampler(logits) for _ in range(3000)], minlength=4) / 3000
+        np.testing.assert_allclose(share, [1 / 3, 0, 1 / 3, 1 / 3], atol=0.04)
+
+    def test_minus_infinity_is_never_drawn(self):
+        logits, sampler = np.array([-np.inf, 0.0, -np.inf, 0.0, -np.inf], np.float32), Sampler(seed=1)
+        assert {sampler(logits) for _ in range(100)} == {1, 3}
+
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf])
+    @pytest.mark.parametrize("temperature", [0.0, 1.0])
+    def test_reports_what_is_not_finite(self, temperature, wrong):
+        with pytest.raises(ValueError, match=rf"logits\[1\] is {wrong}, expected finite numbers"):
+            Sampler(temperature)(np.array([0.0, wrong, 1.0]))
+
+    def test_leaves_the_logits_as_they_are(self):
+        logits = np.array([1.0, 2.0, 3.0])
+        Sampler(0.5, 0.1)(logits)
+        assert logits.tolist() == [1, 2, 3]
+
     def test_a_seed_repeats(self):
         logits = np.zeros(256)
         one, other = ([sampler(logits) for _ in range(20)] for sampler in (Sampler(seed=5), Sampler(seed=5)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,7 +18,7 @@ class Sampler:
     Args:
         temperature: divides the logits; 0 takes the most likely token.
         top_p: draws from the most likely tokens that together have this probability (nucleus sampling,
-            Holtzman et al. 2020), 0 < top_p <= 1.
+            Holtzman et al. 2020), 0 < top_p <= 1; of equally likely tokens all or none.
         seed: of the draws.
     """
 
@@ -32,21 +33,36 @@ class Sampler:
         self._rng = np.random.default_rng(seed)
 
     def __call__(self, logits: np.ndarray) -> int:
-        """A token of logits (V,)."""
-        if self.temperature == 0:
-            return int(logits.argmax())
-        scaled = logits.astype(np.float64) / self.temperature
-        likely = np.exp(scaled - scaled.max())
-        if self.top_p == 1:
-            return self._draw(likely)
-        order = np.argsort(-likely, kind="stable")
-        total = np.cumsum(likely[order])
-        kept = order[: np.searchsorted(total, self.top_p * total[-1]) + 1]
-        return int(kept[self._draw(likely[kept])])
+        """A token of logits (V,).
 
-    def _draw(self, weights: np.ndarray) -> int:
-        ends = np.cumsum(weights)
-        return int(min(np.searchsorted(ends, self._rng.random() * ends[-1], side="right"), len(ends) - 1))
+        Raises:
+            ValueError: they hold NaN or infinity; minus infinity is a token that is never drawn.
+        """
+        best = int(logits.argmax())  # of NaN where there is one
+        if not math.isfinite(logits[best]):
+            raise ValueError(f"logits[{best}] is {logits[best]}, expected finite numbers")
+        if self.temperature == 0:
+            return best
+        likely = logits.astype(np.float64)
+        likely -= likely[best]
+        likely /= self.temperature
+        np.exp(likely, likely)
+        return self._draw(likely)
+
+    def _draw(self, likely: np.ndarray) -> int:
+        """A token of the nucleus, by its weight; `likely` is used up.
+
+        Draws from all tokens until one is in the nucleus, which sorting would find at a higher price. What is
+        no likelier than a token outside is outside too, and is not drawn again.
+        """
+        ends = likely.cumsum()
+        nucleus = self.top_p * ends[-1]
+        while True:
+            token = int(min(ends.searchsorted(self._rng.random() * ends[-1], "right"), len(ends) - 1))
+            if self.top_p == 1 or likely.dot(likely > likely[token]) < nucleus:
+                return token
+            likely[likely <= likely[token]] = 0
+            ends = likely.cumsum()
 
 
 class Generator:
