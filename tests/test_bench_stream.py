@@ -11,7 +11,7 @@ import lrnn
 from lrnn.cli import main
 from lrnn.ops.libraries import core_library
 from lrnn.profile import plot_bench
-from lrnn.profile.bench import chunks, report, stream, stream_rows, streams
+from lrnn.profile.bench import chunks, generation, report, stream, stream_rows, streams
 from lrnn.profile.bench.eager_step import EagerStep
 from lrnn.profile.bench.functional_step import FunctionalStep, Stateful, ahead_of_time, compiled
 from lrnn.profile.bench.onnx_step import OnnxStep, model_of
@@ -194,6 +194,25 @@ def test_a_language_model_is_measured():
     assert len(streams.run([3], language=24, compilers=False, **SHORT)["streams"]) == 1
 
 
+def test_generation_is_measured(capsys, tmp_path):
+    result = generation.run(24, 0.9, compilers=False, rounds=2, budget=0)
+    rows = result["seconds_per_frame"]
+    assert {"model(x, state)", "eager step", "native", "W8A16", "the sampler alone"} <= set(rows)
+    text = generation.table(result)
+    assert all(name in text for name in rows)
+    ratio = result["ratios"]["the better of eager and torch.compile"]["W8A16"]
+    assert ratio["median"] == rows["eager step"]["median"] / rows["W8A16"]["median"]
+    plot_bench.plot(result, tmp_path / "p.svg")
+    assert (tmp_path / "p.svg").stat().st_size > 1000
+    assert main(["bench", "stream", "--generate"]) == 2
+    assert "--generate needs a language model: expected --language H" in capsys.readouterr().err
+
+
+def test_generation_refuses_a_loop_that_draws_other_bytes():
+    with pytest.raises(RuntimeError, match=r"wrong draws b'\\x01\\x03', expected b'\\x01\\x02'"):
+        generation._check({"right": lambda: [1, 2], "wrong": lambda: [1, 3]}, [1, 2])
+
+
 def test_ratios_are_to_the_fastest_row():
     seconds = {"eager step": 8.0, "torch.compile": 6.0, "ONNX Runtime": 4.0, "ONNX Runtime int8": 5.0}
     seconds |= {"native step": 2.0, "native step, dense": 3.0, "native run": 1.0, "native run, dense": 3.0}
@@ -323,11 +342,12 @@ def test_the_commands(monkeypatch, capsys):
     def runs(module):
         return lambda *values, **options: called.append((module, *values, options)) or {}
 
-    for module in (stream, chunks, streams):
+    for module in (stream, chunks, streams, generation):
         monkeypatch.setattr(module, "run", runs(module))
     assert main(["bench", "stream", "--json", "--no-compile", "--k", "0.5", "--frames", "9"]) == 0
     assert main(["bench", "stream", "--json", "--streams", "1..4"]) == 0
     assert main(["bench", "stream", "--json", "--chunk", "1..offline", "--frames", "9"]) == 0
+    assert main(["bench", "stream", "--json", "--language", "24", "--generate"]) == 0
     for *_, options in called:
         options.pop("notify")
     network = {"k": 1.0, "sparsity": 0.9, "model": None, "language": None}
@@ -335,6 +355,7 @@ def test_the_commands(monkeypatch, capsys):
         (stream, network | {"k": 0.5, "frames": 9, "compilers": False}),
         (streams, [1, 2, 4], network | {"compilers": True}),
         (chunks, [1, 4, 16, 64, 256, "offline"], network | {"frames": 9}),
+        (generation, 24, 0.9, {"compilers": True}),
     ]
     assert all("machine" in json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert main(["bench", "stream", "--streams", "0"]) == 2

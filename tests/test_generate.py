@@ -177,6 +177,12 @@ class TestScorer:
             assert score.bytes == len(document)
             np.testing.assert_allclose(score.bits, [8.0, *expected], rtol=1e-4)
 
+    @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 15, 16])
+    def test_counts_its_pieces(self, length, program, monkeypatch):
+        monkeypatch.setattr("lrnn.data.text_program._LOGITS", 7 * 256)
+        scorer, tokens = Scorer(program), np.zeros(length, np.uint8)
+        assert len(list(scorer.pieces(tokens))) == scorer.count(tokens)
+
     @pytest.mark.parametrize("document", [b"", b"a"])
     def test_short_documents(self, document, program):
         assert Scorer(program)(document).bits.tolist() == [8.0] * len(document)
@@ -270,6 +276,58 @@ class TestCommands:
         ):
             assert main(["eval", "text", "--model", path, "--engine", "torch", *arguments]) == 2
             assert message in capsys.readouterr().err
+
+    def test_eval_draws_how_far_it_is(self, path, text, capsys, monkeypatch):
+        drawn = []
+        monkeypatch.setattr("lrnn.data.text_program._LOGITS", 20 * 256)
+        monkeypatch.setattr(
+            "lrnn.cli.eval_text.progress",
+            lambda items, total, label: drawn.append((made := list(items), total, label)) or made,
+        )
+        assert main(["eval", "text", "--data", text, "--model", path, "--engine", "numpy"]) == 0
+        ((pieces, total, _),) = drawn
+        assert len(pieces) == total == 1 + 18 + 1 + 5  # of 360 and of 100 bytes
+
+    def test_eval_names_the_file_that_is_no_utf_8(self, program, tmp_path, capsys):
+        tokenizers = pytest.importorskip("tokenizers")
+        made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+        replace(program, meta={"text": {"tokenizer": made.to_str()}}).save(tmp_path / "m.lrnn")
+        (tmp_path / "b.txt").write_bytes(b"abc\xff")
+        command = ["eval", "text", "--data", str(tmp_path / "b.txt"), "--engine", "torch"]
+        assert main([*command, "--model", str(tmp_path / "m.lrnn")]) == 2
+        expected = f"lrnn: error: {tmp_path / 'b.txt'}: not UTF-8 at byte 3, which the tokenizer wants\n"
+        assert capsys.readouterr().err == expected
+
+    def test_profile_measures_activity_on_text(self, path, text, tmp_path, capsys):
+        file = f"{text}/a_val.txt"
+        np.save(tmp_path / "x.npy", np.frombuffer(b"the cat sat\n" * 30, np.uint8)[:, None])
+        reports = []
+        for data in (["--data", file], ["--data", str(tmp_path / "x.npy")], []):
+            assert main(["profile", path, "--json", *data]) == 0
+            nodes = json.loads(capsys.readouterr().out)["nodes"]
+            reports.append({node["name"]: node["activity"] for node in nodes})
+        one, same, default = reports
+        assert one == same != default
+        relu = "stack.blocks.0.mixer.o_proj"  # its input went through a ReLU
+        assert 0 < one[relu] < 1
+        assert 0 < default[relu] < 1
+
+    def test_profile_takes_the_first_tokens_of_a_text(self, path, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("lrnn.cli.profile._MOST_TOKENS", 17)
+        (tmp_path / "x.txt").write_text("abcdefg " * 10)
+        assert main(["profile", path, "--data", str(tmp_path / "x.txt")]) == 0
+        assert "mean of 17 frames" in capsys.readouterr().out
+
+    def test_profile_refuses(self, path, tmp_path, capsys):
+        (tmp_path / "empty.txt").touch()
+        (tmp_path / "x.wav").write_bytes(b"RIFF")
+        for name, message in (
+            ("empty.txt", "no text in it, expected at least one character"),
+            ("x.wav", "found suffix '.wav', expected .txt or .parquet"),
+            ("none.txt", "no such file, expected text"),
+        ):
+            assert main(["profile", path, "--data", str(tmp_path / name)]) == 2
+            assert capsys.readouterr().err == f"lrnn: error: {tmp_path / name}: {message}\n"
 
     def test_quantize_calibrates_on_text(self, program, text, tmp_path, monkeypatch):
         from lrnn.cli import quantize

@@ -102,6 +102,11 @@ def add(commands) -> None:
         metavar="1..offline",
         help="by the length of a chunk: 1..offline, or 1,16,offline, which is --frames at once",
     )
+    study.add_argument(
+        "--generate",
+        action="store_true",
+        help="with --language: bytes of generated text, each drawn and fed back, in place of given frames",
+    )
     loading = kinds.add_parser("loading", help="mixing of training clips beside a training step")
     loading.add_argument(
         "--data",
@@ -177,10 +182,15 @@ def run_scan(args: argparse.Namespace) -> int:
 
 
 def run_stream(args: argparse.Namespace) -> int:
-    """The streaming benchmark, or one of its two studies."""
-    from lrnn.profile.bench import chunks, stream, streams
+    """The streaming benchmark, or one of its studies."""
+    from lrnn.profile.bench import chunks, generation, stream, streams
 
     _check(args)
+    if args.generate:
+        if args.language is None:
+            raise ValueError("--generate needs a language model: expected --language H")
+        result = generation.run(args.language, args.sparsity, compilers=not args.no_compile, notify=_say)
+        return _print(args, generation, result)
     network = {"k": args.k, "sparsity": args.sparsity, "model": args.model, "language": args.language}
     network["notify"] = _say
     if args.streams:

@@ -6,6 +6,9 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from lrnn.cli.console import progress, table
 from lrnn.data.bootstrap import LEVEL
@@ -51,7 +54,7 @@ def run(args) -> int:
     engine = args.engine or ("native" if default_engine() == "native" else "torch")
     files = find_text(args.data, "val")
     scorer = Scorer(lrnn.load(model), engine)
-    by_file = {path: list(_scored(scorer, path, args.bytes)) for path in progress(files, len(files), "eval")}
+    by_file = _scored(scorer, {path: list(_read(scorer, path, args.bytes)) for path in files})
     scores = [score for found in by_file.values() for score in found]
     total = bits_per_byte(scores)
     report = {
@@ -77,15 +80,37 @@ def run(args) -> int:
     return 0
 
 
-def _scored(scorer, path: Path, most: int | None) -> Iterator:
+class _Text(NamedTuple):
+    tokens: np.ndarray
+    bytes: int
+
+
+def _read(scorer, path: Path, most: int | None) -> Iterator[_Text]:
     """The documents of a file; errors name it."""
     from lrnn.data.text import documents
 
     for document in documents(path):
+        cut = document if most is None else _cut(document, most)
         try:
-            yield scorer(document if most is None else _cut(document, most))
+            (tokens,) = scorer.tokenizer.encode([cut])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+        yield _Text(tokens, len(cut))
+
+
+def _scored(scorer, texts: dict[Path, list[_Text]]) -> dict[Path, list]:
+    """Each document's score, by file; draws how far it is."""
+    from lrnn.data.text_program import Scored
+
+    every = [(path, text) for path, found in texts.items() for text in found]
+    bits: list[list[np.ndarray]] = [[] for _ in every]
+    pieces = ((i, piece) for i, (_, text) in enumerate(every) for piece in scorer.pieces(text.tokens))
+    for i, piece in progress(pieces, sum(scorer.count(text.tokens) for _, text in every), "eval"):
+        bits[i].append(piece)
+    scores: dict[Path, list] = {path: [] for path in texts}
+    for (path, text), found in zip(every, bits, strict=True):
+        scores[path].append(Scored(np.concatenate(found), text.bytes))
+    return scores
 
 
 def _cut(document: bytes, most: int) -> bytes:

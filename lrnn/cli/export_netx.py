@@ -32,8 +32,8 @@ def add(targets) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="with --verify: audio for a denoiser, .npy frames (T, width) for another program; default: "
-        "random frames over the whole range of the input",
+        help="with --verify: audio for a denoiser, text for a language model, .npy frames (T, width) for "
+        "another program; default: random frames over the whole range of the input",
     )
     parser.add_argument(
         "--steps", metavar="N", type=int, default=_FRAMES, help="frames, at most (default: %(default)s)"

@@ -1,14 +1,21 @@
-"""What a program reads, from a file: audio where it has a front end, an array of frames for any other."""
+"""What a program reads, from a file: audio, text, or an array of frames."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+
+_ARRAY = ".npy"
 
 
 def input_frames(program, path: str) -> np.ndarray:
     """Input frames of a program, (frames, input_width) float32: features of a recording where it has a front
-    end, a denoiser's or a keyword spotter's, else the array of an .npy file.
+    end, a denoiser's or a keyword spotter's; a text's tokens where it is a language model; else, and of any
+    language model too, the array of an .npy file.
     """
+    if "text" in program.meta and Path(path).suffix != _ARRAY:
+        return _text_frames(program, path)
     if not {"frontend", "keywords"} & set(program.meta):
         return read_frames(path, program.input_width)
     from lrnn.data import audio
@@ -17,6 +24,29 @@ def input_frames(program, path: str) -> np.ndarray:
 
     kind = KeywordSpotter if "keywords" in program.meta else Denoiser
     return kind(program).features(*audio.read(path))
+
+
+def token_frames(program, text: bytes) -> np.ndarray:
+    """A text's tokens as a language model's program reads them, (tokens, 1) float32."""
+    from lrnn.data.text_program import tokenizer_of
+
+    (tokens,) = tokenizer_of(program).encode([text])
+    return tokens[:, None].astype(np.float32)
+
+
+def _text_frames(program, path: str) -> np.ndarray:
+    """All documents of a file, one after the other."""
+    from lrnn.data.text import documents, find_text
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file, expected text")
+    texts = [text for file in find_text(path, "val") for text in documents(file)]
+    if not texts:
+        raise ValueError(f"{path}: no text in it, expected at least one character")
+    try:
+        return np.concatenate([token_frames(program, text) for text in texts])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_frames(path: str, width: int, clips: bool = False) -> np.ndarray:

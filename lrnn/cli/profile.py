@@ -8,7 +8,10 @@ from dataclasses import asdict
 import numpy as np
 
 from lrnn.cli.console import table
-from lrnn.cli.frames import input_frames
+from lrnn.cli.frames import input_frames, token_frames
+
+_MOST_TOKENS = 2000  # of a text: a second or two, and what the noise is measured on at most
+_SENTENCE = b"On a bright morning in early spring, 9 boats and 2 gulls lay in the harbour; all was quiet."
 
 
 def add(commands) -> None:
@@ -24,7 +27,9 @@ def add(commands) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="audio for a denoiser or a keyword spotter, .npy frames (T, width) for another program",
+        help="audio for a denoiser or a keyword spotter; text for a language model, of which it takes the "
+        f"first {_MOST_TOKENS:,} tokens; .npy frames (T, width) for another program. Default: the demo's "
+        "clip for a denoiser, a sentence for a language model, none for another program",
     )
     parser.add_argument(
         "--float",
@@ -60,7 +65,7 @@ def run(args) -> int:
 
         if args.floats:
             raise ValueError(f"--float is {args.floats}, but --target estimates no noise: leave one out")
-        return profile_loihi.run(program, frames, args.data or "the demo's clip", args)
+        return profile_loihi.run(program, frames, args.data or _default(program), args)
     report = profile(program, frames, _floats(args, program, frames))
     if args.plot:
         from lrnn.profile.plot import plot_macs
@@ -121,11 +126,19 @@ def _program(path: str | None):
 
 
 def _frames(program, path: str | None) -> np.ndarray | None:
-    """Input frames to measure activity on: the file's, or for a denoiser the demo's clip."""
+    """Input frames to measure activity on: the file's, or what `_default` names."""
     from lrnn.models import DEMO_CLIP
 
-    path = path or (DEMO_CLIP if "frontend" in program.meta else None)
-    return None if path is None else input_frames(program, path)
+    if path is None and "text" in program.meta:
+        return token_frames(program, _SENTENCE)
+    path = path or (str(DEMO_CLIP) if "frontend" in program.meta else None)
+    frames = None if path is None else input_frames(program, path)
+    return frames[:_MOST_TOKENS] if frames is not None and program.reads_tokens else frames
+
+
+def _default(program) -> str:
+    """What a program is measured on without a file, in words."""
+    return "a sentence" if "text" in program.meta else "the demo's clip"
 
 
 def _table(report) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -69,14 +69,21 @@ class Scorer:
             ValueError: the tokenizer wants UTF-8, and the document is not.
         """
         (tokens,) = self.tokenizer.encode([document])
+        return Scored(np.concatenate(list(self.pieces(tokens))), len(document))
+
+    def count(self, tokens: np.ndarray) -> int:
+        """How many pieces a document's tokens (n,) are scored in."""
+        return 1 + -(-max(0, len(tokens) - 1) // self._chunk)
+
+    def pieces(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
+        """Bits of a document's tokens (n,) in order, float64, a piece after the other as they are made."""
         self._stream.reset()
-        bits = [np.full(min(1, len(tokens)), math.log2(self.tokenizer.vocabulary))]
+        yield np.full(min(1, len(tokens)), math.log2(self.tokenizer.vocabulary))
         for start in range(0, len(tokens) - 1, self._chunk):
             seen = tokens[start : start + self._chunk]
             targets = tokens[start + 1 : start + 1 + len(seen)]
-            logits = self._stream.run(seen[: len(targets), None].astype(np.float32)).astype(np.float64)
-            bits.append(_surprise(logits, targets.astype(np.int64)) / math.log(2))
-        return Scored(np.concatenate(bits), len(document))
+            logits = self._stream.run(seen[: len(targets), None].astype(np.float32))
+            yield _surprise(logits, targets.astype(np.int64)) / math.log(2)
 
 
 def bits_per_byte(scores: Iterable[Scored]) -> Interval:
@@ -98,7 +105,8 @@ def bits_per_byte(scores: Iterable[Scored]) -> Interval:
 
 
 def _surprise(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """-log p of each target (n,) under logits (n, V), in nats."""
-    top = logits.max(axis=1)
-    total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
-    return total - np.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+    """-log p (n,) float64 of each target (n,) under logits (n, V) float32, in nats; uses the logits up."""
+    logits -= logits.max(axis=1, keepdims=True)
+    wanted = np.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+    np.exp(logits, logits)
+    return np.log(logits.sum(axis=1, dtype=np.float64)) - wanted
