@@ -138,7 +138,7 @@ def reported(runs: list[Run], path: Path) -> list[dict]:
 
 def measure(path: Path, texts: dict[str, list[bytes]]) -> dict:
     program = lrnn.load(path)
-    scorer = Scorer(program, "torch")
+    scorer = Scorer(program)
     scores = {name: [scorer(document) for document in found] for name, found in texts.items()}
     total = bits_per_byte([score for found in scores.values() for score in found])
     (tokens,) = scorer.tokenizer.encode([next(iter(texts.values()))[0][:EFFECTIVE_ON]])

@@ -16,6 +16,7 @@ from lrnn.cli import main
 from lrnn.data.generate import Generator, Sampler
 from lrnn.data.text_program import BLOCK, Scored, Scorer, bits_per_byte, tokenizer_of
 from lrnn.nn import HGRNBlockConfig, LanguageModel, LanguageModelConfig
+from lrnn.ops.libraries import core_library
 
 META = {"text": {"tokenizer": None}}
 ENGINES = ("numpy", "torch")
@@ -176,6 +177,12 @@ class TestScorer:
             score = scorer(document)
             assert score.bytes == len(document)
             np.testing.assert_allclose(score.bits, [8.0, *expected], rtol=1e-4)
+
+    def test_takes_the_fastest_engine_there_is(self, program, monkeypatch):
+        built = core_library()[0] is not None
+        assert Scorer(program).engine == ("native" if built else "torch")
+        monkeypatch.setattr("lrnn.data.text_program.default_engine", lambda: "numpy")
+        assert Scorer(program).engine == "torch"
 
     @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 15, 16])
     def test_counts_its_pieces(self, length, program, monkeypatch):

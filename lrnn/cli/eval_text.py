@@ -12,7 +12,7 @@ import numpy as np
 
 from lrnn.cli.console import progress, table
 from lrnn.data.bootstrap import LEVEL
-from lrnn.engine import ENGINES, default_engine
+from lrnn.engine import ENGINES
 
 
 def add(tasks) -> None:
@@ -51,16 +51,15 @@ def run(args) -> int:
     if args.bytes is not None and args.bytes < 1:
         raise ValueError(f"--bytes is {args.bytes}, expected at least 1")
     model = Path(args.model or LANGUAGE)
-    engine = args.engine or ("native" if default_engine() == "native" else "torch")
     files = find_text(args.data, "val")
-    scorer = Scorer(lrnn.load(model), engine)
+    scorer = Scorer(lrnn.load(model), args.engine)
     by_file = _scored(scorer, {path: list(_read(scorer, path, args.bytes)) for path in files})
     scores = [score for found in by_file.values() for score in found]
     total = bits_per_byte(scores)
     report = {
         "task": "text",
         "model": model.name,
-        "engine": engine,
+        "engine": scorer.engine,
         "bits_per_byte": total.mean,
         "low": total.low,
         "high": total.high,
