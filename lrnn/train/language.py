@@ -10,6 +10,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lrnn.data.rows import IGNORED, Row
 from lrnn.nn import LanguageModel, LanguageModelConfig
@@ -122,7 +123,10 @@ class LanguageModule(L.LightningModule):
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
     def configure_gradient_clipping(
-        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Cut the gradient to its norm."""
         if gradient_clip_val is not None:
