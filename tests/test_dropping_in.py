@@ -56,10 +56,11 @@ def test_the_page_with_a_compiler():
     pytest.importorskip("onnxruntime")
     names = run(SLOW)
     assert len(names["states"]) == 2
+    assert "lrnn" not in str(names["exported"].graph)
 
 
 def test_no_section_is_empty_and_the_contents_lead_to_each():
-    assert len(SECTIONS) >= 7
+    assert len(SECTIONS) >= 8
     assert all(SECTIONS.values())
     assert all(f"[{name}](#" in PAGE.read_text() for name in SECTIONS)
 

@@ -277,6 +277,8 @@ def test_a_new_rule_makes_a_module_compile():
 def test_refuses_what_is_not_a_model_and_weights_that_are_not_finite():
     with pytest.raises(TypeError, match=r"model is a Linear, expected an lrnn\..*lrnn\.SequenceModel"):
         lrnn.compile(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match=r"Conv1d, expected .*; a class of your own needs a rule \(see lrnn"):
+        lrnn.compile(nn.Conv1d(2, 2, 1))
     model = make_model()
     model.blocks[1].ssm.D.data[0] = float("nan")
     with pytest.raises(ValueError, match=r"node 'blocks\.1\.ssm\.D' \(affine\): scale has NaN"):

@@ -179,6 +179,9 @@ def test_counts():
 def test_only_whole_models_compile():
     with pytest.raises(TypeError, match=r"model is a HGRN, expected an lrnn\.HGRNStack or lrnn\."):
         lrnn.compile(lrnn.HGRN(4))
+    for layer in (lrnn.HGRN(4), lrnn.S5(4, 4, blocks=1)):
+        with pytest.raises(TypeError, match=r"; a layer compiles inside one of these, or .*program\.lowers"):
+            lrnn.compile(layer)
 
 
 def test_what_stands_in_a_stack_needs_a_rule():

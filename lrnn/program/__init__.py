@@ -15,5 +15,16 @@ from lrnn.program.compiler import Graph, compile, lowers
 from lrnn.program.file import load
 from lrnn.program.fixed.compiler import compile_fixed
 from lrnn.program.program import Program
+from lrnn.program.step_module import StepModule
 
-__all__ = ["Graph", "Program", "calibrate", "compile", "compile_fixed", "load", "lowers", "nodes"]
+__all__ = [
+    "Graph",
+    "Program",
+    "StepModule",
+    "calibrate",
+    "compile",
+    "compile_fixed",
+    "load",
+    "lowers",
+    "nodes",
+]

@@ -119,7 +119,15 @@ def compile(model: nn.Module, meta: dict | None = None) -> Program:
         known = (
             f"{'lrnn' if m.__module__.startswith('lrnn.') else 'torch.nn'}.{m.__name__}" for m in _MODELS
         )
-        raise TypeError(f"model is a {kind.__name__}, expected an {' or '.join(sorted(known))}")
+        what = (
+            "a layer compiles inside one of these, or inside a class of your own that has a rule"
+            if kind in _RULES
+            else "a class of your own needs a rule"
+        )
+        raise TypeError(
+            f"model is a {kind.__name__}, expected an {' or '.join(sorted(known))}; {what} "
+            "(see lrnn.program.lowers)"
+        )
     # A copy in evaluation mode: parametrizations may observe what they see while training.
     model = copy.deepcopy(model).cpu().eval()
     graph = Graph()

@@ -147,7 +147,7 @@ def _rms_norm(node: op.RmsNorm, w: State, x: Tensor) -> Tensor:
 
 
 def _embedding(node: op.Embedding, w: State, x: Tensor) -> Tensor:
-    return w["weight"][x[..., 0].long()]
+    return F.embedding(x[..., 0].long(), w["weight"])
 
 
 def _add(node: op.Add, w: State, x0: Tensor, x1: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ mode, after every row gave the numpy executor's outputs. What is timed:
   S5 discretises anew in every call.
 - `eager step`: the same network with baked weights as bare torch functions (lrnn.profile.bench.eager_step).
 - `torch.compile`, `AOTInductor`: the same as one pure function through PyTorch's compilers
-  (lrnn.profile.bench.functional_step).
+  (lrnn.profile.bench.compiled_step).
 - `ONNX Runtime`, `ONNX Runtime int8`: the same as an ONNX graph (lrnn.profile.bench.onnx_step).
 - `native step`: NativeStream.step, a numpy frame in and a fresh array out, called from Python; with all
   matrices dense, and with the formats the engine chooses.

@@ -17,8 +17,8 @@ from torch import nn
 
 from lrnn.engine.native import NativeEngine, NativeStream
 from lrnn.nn import HGRNBlockConfig, LanguageModel, LanguageModelConfig, SequenceModel, SequenceModelConfig
+from lrnn.profile.bench.compiled_step import ahead_of_time, compiled
 from lrnn.profile.bench.eager_step import EagerStep
-from lrnn.profile.bench.functional_step import ahead_of_time, compiled
 from lrnn.profile.bench.onnx_step import OnnxStep
 from lrnn.profile.bench.timing import Timing, interleaved
 from lrnn.program import Program, calibrate, compile, compile_fixed, load

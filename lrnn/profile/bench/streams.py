@@ -14,8 +14,8 @@ import torch
 
 from lrnn.engine.native import NativeEngine, NativeStream
 from lrnn.profile.bench import stream_rows as make
+from lrnn.profile.bench.compiled_step import Stateful, ahead_of_time
 from lrnn.profile.bench.eager_step import EagerStep
-from lrnn.profile.bench.functional_step import Stateful, ahead_of_time
 from lrnn.profile.bench.stream import density
 from lrnn.profile.bench.timing import torch_threads
 from lrnn.program import Program
