@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 import lrnn
+from lrnn.cli import main
 from lrnn.export import save_step
 from lrnn.program import Program, StepModule, nodes
 from lrnn.program.torch_executor import FUNCTIONS
@@ -121,10 +123,16 @@ def test_a_torch_file_is_the_program_in_standard_operators(name, streams, tmp_pa
     assert not any(value.is_complex() for value in exported.state_dict.values())
 
 
-def test_a_torch_file_runs_without_lrnn(tmp_path):
-    save_step(make("S5"), tmp_path / "step.pt2")
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[needs_compiler, pytest.mark.slow])])
+def test_a_torch_file_runs_without_lrnn(compiled, tmp_path):
+    save_step(make("S5"), tmp_path / "step.pt2", compiled=compiled)
+    load = (
+        "torch._inductor.aoti_load_package('step.pt2')"
+        if compiled
+        else "torch.export.load('step.pt2').module()"
+    )
     code = (
-        "import sys, torch; step = torch.export.load('step.pt2').module(); "
+        f"import sys, torch; step = {load}; "
         "print([y.shape[-1] for y in step(torch.zeros(1, 6), torch.zeros(1, 8), torch.zeros(1, 8))], "
         "'lrnn' in sys.modules)"
     )
@@ -146,6 +154,14 @@ def test_an_onnx_file_is_the_program_in_standard_operators(name, streams, tmp_pa
     states = list(program.state_widths)
     assert [v.name for v in model.graph.input] == ["input", *(f"{state} before" for state in states)]
     assert [v.name for v in model.graph.output] == [program.output, *(f"{state} after" for state in states)]
+
+
+@needs_onnx
+def test_a_program_too_large_for_onnx_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("lrnn.export.onnx._MOST_BYTES", 100)
+    with pytest.raises(ValueError, match=r"program holds [\d,]+ bytes, expected at most 100: ONNX's limit"):
+        save_step(make("S5"), tmp_path / "step.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @needs_onnx
@@ -192,3 +208,19 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
         with pytest.raises(ValueError, match=text):
             save_step(given, tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command(tmp_path, capsys):
+    program, model, out = make("HGRN"), tmp_path / "m.lrnn", tmp_path / "step.pt2"
+    program.save(model)
+    command = ["export", "step", str(model), "-o", str(out)]
+    assert main([*command, "--streams", "3", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["state_widths"] == dict(program.state_widths)
+    assert report["bytes"] == out.stat().st_size
+    assert_is_the_program(of_tensors(torch.export.load(out).module()), program, 3)
+    assert main(command) == 0
+    assert "frame (1, 6) to (1, 6), states (1, 4), (1, 4)" in capsys.readouterr().out
+    lrnn.compile_fixed(program, lrnn.calibrate(program, [frames(program, 20)]), "w8a16").save(model)
+    assert main(command) == 2
+    assert "m.lrnn: found a program in fixed point, expected one in float32" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-TARGETS = ("lava", "netx")
+TARGETS = ("lava", "netx", "step")
 
 
 def add(commands) -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from lrnn.program import nodes as op
-from lrnn.program.program import Program
+from lrnn.program.program import Program, tensors
 
 _OPSET, _IR = 20, 9  # what ONNX Runtime 1.20 reads
 _INT64 = 7  # onnx.TensorProto.INT64
+_MOST_BYTES = 2**31 - 2**20  # of a protocol buffer, less room for names
 
 
 def onnx_model(program: Program, streams: int = 1):
@@ -27,12 +28,15 @@ def onnx_model(program: Program, streams: int = 1):
 
     Raises:
         ImportError: onnx is not installed.
-        ValueError: streams is no count, or the program is in fixed point.
+        ValueError: streams is no count, or the program is in fixed point or holds 2 GiB.
     """
     if program.is_fixed:
         raise ValueError("program is in fixed point, expected one in float32: the one it was made of")
     if streams < 1:
         raise ValueError(f"streams is {streams}, expected at least 1")
+    size = sum(value.nbytes for node in program.nodes for value in tensors(node).values())
+    if size > _MOST_BYTES:
+        raise ValueError(f"program holds {size:,} bytes, expected at most {_MOST_BYTES:,}: ONNX's limit")
     graph = _Graph(_import(), program.widths)
     states = program.state_widths
     made = {n.name: _after(n.name) for n in program.nodes if isinstance(n, (op.Diagonal, op.Gated))}

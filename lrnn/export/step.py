@@ -22,13 +22,14 @@ def save_step(program: Program, path: str | os.PathLike, *, streams: int = 1, co
     Args:
         program: in float32.
         path: ends in `.onnx` (see lrnn.export.onnx for the names of inputs and outputs) or `.pt2`, which
-            torch.export.load reads, and ExecuTorch lowers.
+            torch.export.load reads.
         streams: of a frame, each with its own state.
         compiled: with `.pt2`: machine code by AOTInductor for this machine, which
-            torch._inductor.aoti_load_package reads, from Python or C++. It takes a C++ compiler.
+            torch._inductor.aoti_load_package reads. Making it takes a C++ compiler.
 
     Raises:
-        ValueError: the path has another ending, streams is no count, or the program is in fixed point.
+        ValueError: the path has another ending, streams is no count, the program is in fixed point, or too
+            large for `.onnx`, which holds less than 2 GiB.
         ImportError: `.onnx` without onnx.
     """
     path = Path(path)
