@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from text_cases import word_tokenizer
 
 from lrnn.data.rows import IGNORED, EvenRows, Rows, row_at
 from lrnn.data.text import documents, find_text, split_of
@@ -45,20 +46,6 @@ def write_parquet(path: Path, texts: list, column: str = "text") -> Path:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pa.table({column: texts, "id": list(range(len(texts)))}), path)
-    return path
-
-
-def word_tokenizer(path: Path) -> Path:
-    """A byte-level BPE of a few merges."""
-    tokenizers = pytest.importorskip("tokenizers")
-    made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    made.train_from_iterator(["the cat sat on the mat\nand the dog, é"] * 20, trainer)
-    made.save(str(path))
     return path
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from text_cases import word_tokenizer
 from torch import nn
 
 import lrnn
@@ -441,6 +442,8 @@ def test_load_checkpoint_names_the_file(tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_can_be_built(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if "tokenizer: tokenizer.json" in recipe.read_text():
+        word_tokenizer(tmp_path / "tokenizer.json")
     cli = make_cli(["-c", str(recipe), "--trainer.max_steps", "7"])
     assert cli.trainer.max_steps == 7
     assert isinstance(cli.model, L.LightningModule)

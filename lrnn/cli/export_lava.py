@@ -34,8 +34,8 @@ def add(targets) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="golden input: audio for a denoiser or a keyword spotter, text for a language model, .npy frames "
-        "(T, width) for another program; default: generated frames over all of the input's range",
+        help="golden input: audio for a denoiser or a keyword spotter, text for a language model, .npy "
+        "frames (T, width) for another program; default: generated frames over all of the input's range",
     )
     parser.add_argument(
         "--steps", metavar="N", type=int, help="at most N steps of golden vectors (default: 200)"

@@ -29,6 +29,8 @@ class Tokenizer:
             return cls()
         try:
             return cls(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such file, expected a tokenizer.json") from None
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 

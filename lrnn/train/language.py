@@ -153,5 +153,6 @@ class LanguageModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what load_checkpoint makes the model from, in plain values."""
-        kind, config = type(self.model).__name__, self.model.config.to_dict()
+        # By name, not of type(self.model): sharding puts a class of its own in the place of the model's.
+        kind, config = LanguageModel.__name__, self.model.config.to_dict()
         checkpoint[KEY] = {"kind": kind, "config": config, "meta": self.meta}

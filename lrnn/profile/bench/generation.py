@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from lrnn.data.generate import Generator, Sampler
 from lrnn.engine.native import NativeEngine
 from lrnn.profile.bench import stream_rows as make
-from lrnn.profile.bench.eager_step import EagerStep
 from lrnn.profile.bench.compiled_step import ahead_of_time, compiled
+from lrnn.profile.bench.eager_step import EagerStep
 from lrnn.profile.bench.onnx_step import OnnxStep
 from lrnn.profile.bench.stream import density
 from lrnn.profile.bench.timing import torch_threads
