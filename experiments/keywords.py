@@ -9,16 +9,14 @@ and the picture (.svg). With --report it only measures what is there; rows of an
 are elsewhere stay.
 """
 
-import argparse
 import json
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from study import Training, call, make_parser, reported, split, train_all
 
 from lrnn.cli.console import progress
 from lrnn.data.bootstrap import intervals
@@ -39,7 +37,7 @@ _ACTIVITY_CLIPS = 64
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Training):
     """One training of `steps` optimiser steps."""
 
     kind: str  # "dense" or "sparse"
@@ -50,9 +48,6 @@ class Run:
     @property
     def name(self) -> str:
         return f"keywords-{self.kind}-k{self.k:g}-s{self.seed}-{self.steps}"
-
-    def folder(self, root: Path) -> Path:
-        return root / self.name / "version_0"
 
     def command(self, args) -> list[str]:
         """The `lrnn fit` that makes it, or goes on with it."""
@@ -73,26 +68,20 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, metavar="DIR", help="keywords, noise and speech")
-    parser.add_argument(
-        "-o", "--out", required=True, metavar="PREFIX", help="of the .md, .json and .svg files"
+    parser = make_parser(
+        __doc__.splitlines()[0],
+        data="keywords, noise and speech",
+        steps=3000,
+        seeds=1,
+        seeds_of="of every width",
     )
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="where the trainings live")
-    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of every run")
-    parser.add_argument("--seeds", type=int, default=1, help="of every width")
     parser.add_argument(
         "--held-out", type=float, default=0.0, metavar="SHARE", help="of training speakers, see KeywordData"
     )
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="trainings side by side, one core each"
-    )
-    parser.add_argument("--report", action="store_true", help="train nothing, measure what is there")
     args = parser.parse_args()
     runs = plan(args.steps, args.seeds)
     if not args.report:
-        with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda run: train(run, args), runs))
+        train_all(runs, partial(train, args=args), args.jobs)
     rows = measured(runs, args)
     if not rows:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
@@ -109,8 +98,7 @@ def plan(steps: int, seeds: int) -> list[Run]:
 
 def train(run: Run, args) -> None:
     """Run `lrnn fit` and `lrnn quantize` in processes of one thread, unless their results are there."""
-    folder = run.folder(Path(args.runs))
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = run.folder(args.runs)
     floats, fixed = (folder / name for name in FORMS.values())
     if not floats.is_file():
         call(run.command(args), folder.parent / "fit.log")
@@ -119,32 +107,25 @@ def train(run: Run, args) -> None:
         call([*command, "--calibrate", args.data], folder.parent / "quantize.log")
 
 
-def call(command: list[str], log_path: Path) -> None:
-    with open(log_path, "a") as log:
-        done = subprocess.run(command, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise RuntimeError(f"{log_path}: {' '.join(command)} ended with {done.returncode}")
-
-
 def measured(runs: list[Run], args) -> list[dict]:
     """Figures of both forms of every model that is there, or that an earlier report measured elsewhere."""
     folder = find_keywords(args.data)
-    split, listed = folder.to_report()
+    clips_of, listed = folder.to_report()
     clips = KeywordClips(folder, listed)
-    forms = [(run, form) for run in runs for form in FORMS]
-    paths = {(run, form): run.folder(Path(args.runs)) / FORMS[form] for run, form in forms}
-    there = [key for key in forms if paths[key].is_file()]
-    rows = reported([key for key in forms if key not in there], Path(args.out).with_suffix(".json"))
+    rows, there = [], []
+    for form, file in FORMS.items():
+        here, elsewhere = split(runs, args.runs, file)
+        there += [(run, form) for run in here]
+        rows += rows_elsewhere(elsewhere, form, Path(args.out).with_suffix(".json"))
     for run, form in progress(there, len(there), "measure"):
-        found = measure(paths[run, form], clips)
-        rows.append({**asdict(run), "form": form, "split": split, **found})
+        found = measure(run.folder(args.runs) / FORMS[form], clips)
+        rows.append({**asdict(run), "form": form, "split": clips_of, **found})
     return rows
 
 
-def reported(forms: list[tuple[Run, str]], path: Path) -> list[dict]:
-    """The rows of these models in a report, which may have been trained on another machine."""
-    rows = json.loads(path.read_text())["models"] if path.is_file() else []
-    return [r for r in rows if (Run(r["kind"], r["k"], r["seed"], r["steps"]), r["form"]) in forms]
+def rows_elsewhere(runs: list[Run], form: str, path: Path) -> list[dict]:
+    """The rows of these runs in one form that an earlier report has."""
+    return [row for row in reported(runs, path) if row["form"] == form]
 
 
 def measure(path: Path, clips: KeywordClips) -> dict:

@@ -9,17 +9,15 @@ their HGRN of 370 million parameters. Second: each pruned network beside the den
 as many multiply-accumulates per byte.
 """
 
-import argparse
 import json
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import yaml
+from study import Training, call, make_parser, reported, split, train_all
 
 import lrnn
 from lrnn.cli.console import progress
@@ -39,7 +37,7 @@ EFFECTIVE_ON = 16384
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Training):
     """One training: `steps` optimiser steps of the recipe's rows."""
 
     width: int
@@ -50,9 +48,6 @@ class Run:
     @property
     def name(self) -> str:
         return f"language-{self.width}-{round(100 * self.sparsity)}-s{self.seed}-{self.steps}"
-
-    def folder(self, root: Path) -> Path:
-        return root / self.name / "version_0"
 
     def recipe(self, args) -> dict:
         """RECIPE at this width and sparsity; dense networks have no masks."""
@@ -73,23 +68,17 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, metavar="DIR", help="text of both splits, such as text-mini")
-    parser.add_argument(
-        "-o", "--out", required=True, metavar="PREFIX", help="of the .md, .json and .svg files"
+    parser = make_parser(
+        __doc__.splitlines()[0],
+        data="text of both splits, such as text-mini",
+        steps=4000,
+        seeds=1,
+        seeds_of="trainings of each network",
     )
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="where the trainings live")
-    parser.add_argument("--steps", type=int, default=4000, help="optimiser steps of every run")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each network")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="trainings side by side, one core each"
-    )
-    parser.add_argument("--report", action="store_true", help="train nothing, measure what is there")
     args = parser.parse_args()
     runs = plan(args.steps, args.seeds)
     if not args.report:
-        with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda run: train(run, args), runs))
+        train_all(runs, partial(train, args=args), args.jobs)
     rows = measured(runs, args)
     write(Path(args.out), rows, args)
     print(Path(args.out).with_suffix(".md").read_text())
@@ -104,36 +93,26 @@ def plan(steps: int, seeds: int) -> list[Run]:
 
 def train(run: Run, args) -> None:
     """Run `lrnn fit` in a process of its own with one thread, unless its result is there."""
-    folder = run.folder(Path(args.runs))
+    folder = run.folder(args.runs)
     if (folder / "model.lrnn").is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    recipe, log_path = folder.parent / "recipe.yaml", folder.parent / "fit.log"
+    recipe = folder.parent / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(run.recipe(args), sort_keys=False))
     command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", str(recipe), "--ckpt_path", "last"]
-    with open(log_path, "a") as log:
-        done = subprocess.run(command, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise RuntimeError(f"{log_path}: {' '.join(command)} ended with {done.returncode}")
+    call(command, folder.parent / "fit.log")
 
 
 def measured(runs: list[Run], args) -> list[dict]:
     """Figures of every model that is there, and of those that an earlier report measured elsewhere."""
     texts = {path.name: list(documents(path)) for path in find_text(args.data, "val")}
-    there = [run for run in runs if (run.folder(Path(args.runs)) / "model.lrnn").is_file()]
-    rows = reported([run for run in runs if run not in there], Path(args.out).with_suffix(".json"))
+    there, elsewhere = split(runs, args.runs)
+    rows = reported(elsewhere, Path(args.out).with_suffix(".json"))
     if not there and not rows:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
     for run in progress(there, len(there), "measure"):
-        rows.append({**asdict(run), **measure(run.folder(Path(args.runs)) / "model.lrnn", texts)})
+        rows.append({**asdict(run), **measure(run.folder(args.runs) / "model.lrnn", texts)})
     return sorted(rows, key=lambda row: (row["seed"], row["sparsity"], -row["width"]))
-
-
-def reported(runs: list[Run], path: Path) -> list[dict]:
-    """The rows of these runs in a report, which may have been trained on another machine."""
-    rows = json.loads(path.read_text())["models"] if path.is_file() else []
-    names = [field.name for field in fields(Run)]
-    return [row for row in rows if Run(**{name: row[name] for name in names}) in runs]
 
 
 def measure(path: Path, texts: dict[str, list[bytes]]) -> dict:

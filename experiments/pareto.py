@@ -9,17 +9,15 @@ quality sparse models need fewer multiply-accumulates and fewer bytes. Quality b
 interpolated along the logarithm of the cost.
 """
 
-import argparse
 import json
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from compare import measure
+from study import Training, call, make_parser, reported, split, train_all
 
 from lrnn.cli.console import progress
 from lrnn.data.ndns import NdnsFolder, find_validation
@@ -39,7 +37,7 @@ AXES = {
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Training):
     """One training: `steps` optimiser steps of 16 mixtures of 2 s."""
 
     kind: str  # "dense" or "sparse"
@@ -50,9 +48,6 @@ class Run:
     @property
     def name(self) -> str:
         return f"pareto-{self.kind}-k{self.k:g}-s{self.seed}-{self.steps}"
-
-    def folder(self, root: Path) -> Path:
-        return root / self.name / "version_0"
 
     def command(self, args) -> list[str]:
         """The `lrnn fit` that makes it, or goes on with it."""
@@ -71,21 +66,16 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, metavar="DIR", help="sources to mix and a validation set")
-    parser.add_argument(
-        "-o", "--out", required=True, metavar="PREFIX", help="of the .md, .json and .svg files"
+    parser = make_parser(
+        __doc__.splitlines()[0],
+        data="sources to mix and a validation set",
+        steps=6000,
+        seeds=2,
+        seeds_of="at the widths of the claim; 1 elsewhere",
     )
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="where the trainings live")
-    parser.add_argument("--steps", type=int, default=6000, help="optimiser steps of every run")
     parser.add_argument(
         "--equal", choices=("steps", "time"), default="steps", help="time: --steps is that of k = 1"
     )
-    parser.add_argument("--seeds", type=int, default=2, help="at the widths of the claim; 1 elsewhere")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="trainings side by side, one core each"
-    )
-    parser.add_argument("--report", action="store_true", help="train nothing, measure what is there")
     parser.add_argument(
         "--also", metavar="FILE.json", help="an earlier report: runs that stand there are not trained again"
     )
@@ -93,9 +83,9 @@ def main() -> None:
     runs = plan(args.steps, args.seeds, args.equal)
     if not args.report:
         known = [] if args.also is None else reported(runs, Path(args.also))
-        missing = [run for run in runs if not any(is_row_of(run, row) for row in known)]
-        with ThreadPoolExecutor(args.jobs) as pool:  # the longest first, so that none is left over at the end
-            list(pool.map(lambda run: train(run, args), sorted(missing, key=lambda r: -r.k)))
+        missing = [run for run in runs if not any(run.is_of(row) for row in known)]
+        # The longest first, so that none is left over at the end.
+        train_all(sorted(missing, key=lambda r: -r.k), partial(train, args=args), args.jobs)
     rows = measured(runs, args)
     write(Path(args.out), rows, claims(rows), args)
     print(Path(args.out).with_suffix(".md").read_text())
@@ -112,43 +102,26 @@ def plan(steps: int, seeds: int, equal: str = "steps") -> list[Run]:
 
 def train(run: Run, args) -> None:
     """Run `lrnn fit` in a process of its own with one thread, unless its result is there."""
-    folder = run.folder(Path(args.runs))
-    if (folder / "model.lrnn").is_file():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command, log_path = run.command(args), folder.parent / "fit.log"
-    with open(log_path, "a") as log:
-        done = subprocess.run(command, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise RuntimeError(f"{log_path}: {' '.join(command)} ended with {done.returncode}")
+    folder = run.folder(args.runs)
+    if not (folder / "model.lrnn").is_file():
+        call(run.command(args), folder.parent / "fit.log")
 
 
 def measured(runs: list[Run], args) -> list[dict]:
     """Figures of every model that is there, and of those that an earlier report measured elsewhere."""
     folder = NdnsFolder(find_validation(args.data))
     clips = [folder[i] for i in range(len(folder))]
-    there = [run for run in runs if (run.folder(Path(args.runs)) / "model.lrnn").is_file()]
+    there, elsewhere = split(runs, args.runs)
     rows = []
     for report in (Path(args.out).with_suffix(".json"), *([] if args.also is None else [Path(args.also)])):
-        left = [r for r in runs if r not in there and not any(is_row_of(r, row) for row in rows)]
+        left = [run for run in elsewhere if not any(run.is_of(row) for row in rows)]
         rows += reported(left, report)
     if not there and not rows:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
     for run in progress(there, len(there), "measure"):
-        folder = run.folder(Path(args.runs))
+        folder = run.folder(args.runs)
         rows.append({**asdict(run), **measure(str(folder / "model.lrnn"), clips)})
     return rows
-
-
-def reported(runs: list[Run], path: Path) -> list[dict]:
-    """The rows of these runs in a report, which may have been trained on another machine."""
-    rows = json.loads(path.read_text())["models"] if path.is_file() else []
-    return [row for row in rows if any(is_row_of(run, row) for run in runs)]
-
-
-def is_row_of(run: Run, row: dict) -> bool:
-    """Whether a row of a report is of this run."""
-    return asdict(run) == {name: row[name] for name in ("kind", "k", "seed", "steps")}
 
 
 def claims(rows: list[dict]) -> dict[str, list[dict]]:

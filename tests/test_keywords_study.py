@@ -64,10 +64,11 @@ def test_the_table_has_every_model_and_every_pair(study):
 
 def test_rows_of_models_that_are_elsewhere_stay(study, tmp_path):
     report = tmp_path / "study.json"
-    wanted = [(study.Run("sparse", 0.75, 0, 3000), "float"), (study.Run("sparse", 0.75, 0, 3000), "fixed")]
-    assert study.reported(wanted, report) == []
+    wanted = [study.Run("sparse", 0.75, 0, 3000)]
+    assert study.rows_elsewhere(wanted, "float", report) == []
     report.write_text(json.dumps({"models": ROWS}))
-    assert study.reported(wanted, report) == [ROWS[2]]
+    assert study.rows_elsewhere(wanted, "float", report) == [ROWS[2]]
+    assert study.rows_elsewhere(wanted, "fixed", report) == []
 
 
 def test_the_picture_is_drawn(study, tmp_path):
