@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Literal
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from lrnn.data.augment import OFF, Augment
 from lrnn.data.faults import FaultLog, Policy
@@ -20,18 +18,13 @@ from lrnn.data.index import REMEMBERED_FROM
 from lrnn.data.mix import Mixer
 from lrnn.data.ndns import NdnsFolder, find_training, find_validation
 from lrnn.data.sources import MEMORY_LIMIT, Recordings, find_sources, read_sources
-from lrnn.data.stream import Mixtures, ReadyMixtures, StreamSampler
+from lrnn.data.stream import Mixtures, ReadyMixtures
 from lrnn.data.synthetic import synthetic_sources
+from lrnn.train.stream_data import VALIDATION, StreamData
 
-_TRAINING, _CALIBRATION, _VALIDATION = range(3)  # streams of mixtures that share no clip
 
-
-class DenoiseData(L.LightningDataModule):
-    """Training mixtures without end, cut into epochs only to pace validation and checkpoints.
-
-    Clip n of the training stream depends on (seed, n) alone, and the stream goes on from the number of
-    batches that the trainer has processed: a run resumed from any checkpoint, in the middle of an epoch too,
-    sees the clips it would have seen. Processes of a distributed run take turns in the one stream.
+class DenoiseData(StreamData):
+    """Training mixtures without end, see StreamData; validation clips come one by one: they differ in length.
 
     Args:
         root: folder with sources to mix (or ready mixtures) and a validation set, such as ndns-mini, N-DNS
@@ -72,24 +65,18 @@ class DenoiseData(L.LightningDataModule):
         memory_limit: int = MEMORY_LIMIT,
         validation_root: str | None = None,
     ):
-        super().__init__()
-        if batch_size < 1 or batches_per_epoch < 1:
-            raise ValueError(
-                f"batch_size, batches_per_epoch are {batch_size}, {batches_per_epoch}, expected at least 1"
-            )
+        super().__init__(batch_size, batches_per_epoch, num_workers, validation_batch_size=1)
         if source == "ready" and augment != OFF:
             raise ValueError(
                 'augment is given with source "ready", expected source "mix": it needs the sources'
             )
         self.root = root if root is not None else os.environ.get("LRNN_DATA")
-        self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
         self.clip_seconds, self.snr, self.level = clip_seconds, snr, level
-        self.seed, self.num_workers, self.augment = seed, num_workers, augment
+        self.seed, self.augment = seed, augment
         self.source, self.faults, self.memory_limit = source, faults, memory_limit
         self.validation_root = validation_root
         self.mixer: Mixer | None = None  # where source is "mix"
         self.mixtures: NdnsFolder | None = None  # where it is "ready"
-        self.validation: Dataset | None = None
 
     def prepare_data(self) -> None:
         """Index the sources in one process of a node, so that the others find the headers remembered."""
@@ -124,53 +111,22 @@ class DenoiseData(L.LightningDataModule):
         )
         self.mixer = self._mixer(*synthetic_sources(self.seed))
         held_out = Mixer(*synthetic_sources(self.seed + 1), self.clip_seconds, self.snr, self.level)
-        self.validation = Mixtures(held_out, self.seed, _VALIDATION, self.batch_size)
+        self.validation = Mixtures(held_out, self.seed, VALIDATION, self.batch_size)
 
     def _mixer(self, clean: Recordings, noise: Recordings) -> Mixer:
         return Mixer(clean, noise, self.clip_seconds, self.snr, self.level, self.augment)
 
-    def _clips(self, stream: int, length: int) -> Mixtures | ReadyMixtures:
+    def items(self, stream: int, count: int) -> Mixtures | ReadyMixtures:
+        """Noisy and clean clips of a stream; of ready mixtures calibration sees the files, cut elsewhere."""
         if self.mixtures is not None:
-            return ReadyMixtures(self.mixtures, self.clip_seconds, self.seed, stream, length)
-        return Mixtures(self.mixer, self.seed, stream, length)
+            return ReadyMixtures(self.mixtures, self.clip_seconds, self.seed, stream, count)
+        return Mixtures(self.mixer, self.seed, stream, count)
 
-    def train_dataloader(self) -> DataLoader:
-        """Batches of the training stream from the trainer's position on."""
-        clips = self.batches_per_epoch * self.batch_size
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(
-            self._clips(_TRAINING, clips),
-            self.batch_size,
-            sampler=StreamSampler(clips, self._position, rank, world_size),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            drop_last=True,
-            generator=torch.Generator(),  # so that making an iterator draws nothing from the global generator
-        )
-
-    def _position(self) -> int:
-        """Clips used so far by all processes. Counted at each optimiser step, so true in every checkpoint."""
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        return batches * self.batch_size * self.trainer.world_size
-
-    def val_dataloader(self) -> DataLoader:
-        """Validation clips one by one, so that they may differ in length; each in one process only.
-
-        Lightning's own sampler would repeat some, so that all processes have as many.
-        """
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        share = StreamSampler(len(range(rank, len(self.validation), world_size)), lambda: 0, rank, world_size)
-        return DataLoader(
-            self.validation, 1, sampler=share, collate_fn=_one_clip, generator=torch.Generator()
-        )
-
-    def calibration_batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` batches like the training batches, the same each time and on every process.
-
-        Training never sees these clips; of ready mixtures it sees the files, cut elsewhere.
-        """
-        clips = self._clips(_CALIBRATION, count * self.batch_size)
-        return iter(DataLoader(clips, self.batch_size, generator=torch.Generator()))
+    @staticmethod
+    def collate_validation(items: list) -> tuple[Tensor, Tensor]:
+        """Noisy and clean, (1, N) each, of the one clip of a batch."""
+        noisy, clean = (torch.as_tensor(x)[None] for x in items[0][:2])
+        return noisy, clean
 
     def teardown(self, stage: str) -> None:
         """Say which files were skipped."""
@@ -215,8 +171,3 @@ def _said(items: Iterable, total: int, label: str) -> Iterable:
     if total >= REMEMBERED_FROM:
         rank_zero_info(f"data: reading {total:,} {label}; headers are remembered, see lrnn.data.index")
     return items
-
-
-def _one_clip(items: list) -> tuple[Tensor, Tensor]:
-    noisy, clean = (torch.as_tensor(x)[None] for x in items[0][:2])
-    return noisy, clean

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-
-import lightning as L
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lrnn.data.keyword_mix import KeywordAugment, KeywordMixer, KeywordStream, LabelledClips
 from lrnn.data.keywords import KeywordClips, KeywordFolder, find_keywords, hold_out
 from lrnn.data.sources import MEMORY_LIMIT, Recordings, find_sources, read_recordings
-from lrnn.data.stream import StreamSampler
+from lrnn.train.stream_data import StreamData
 
-_TRAINING, _CALIBRATION = range(2)  # streams of clips that share no draw
 _BATCH = 64  # of validation
 _BACKGROUND = "_background_noise_"
 
 
-class KeywordData(L.LightningDataModule):
-    """Training clips without end, cut into epochs only to pace validation and checkpoints.
-
-    Clip n of the training stream depends on (seed, n) alone, and the stream goes on from the number of
-    batches that the trainer has processed: a run resumed from any checkpoint sees the clips it would have
-    seen. What is told apart, the labels, belongs to the module.
+class KeywordData(StreamData):
+    """Training clips without end, see StreamData. What is told apart, the labels, belongs to the module.
 
     Args:
         root: folder with keywords, such as kws-mini, Speech Commands or the folder that holds one. None takes
@@ -61,20 +50,14 @@ class KeywordData(L.LightningDataModule):
         num_workers: int = 0,
         memory_limit: int = MEMORY_LIMIT,
     ):
-        super().__init__()
-        if batch_size < 1 or batches_per_epoch < 1:
-            raise ValueError(
-                f"batch_size, batches_per_epoch are {batch_size}, {batches_per_epoch}, expected at least 1"
-            )
+        super().__init__(batch_size, batches_per_epoch, num_workers, validation_batch_size=_BATCH)
         if not 0 <= held_out < 1:
             raise ValueError(f"held_out is {held_out}, expected 0 <= held_out < 1")
         self.root = root if root is not None else os.environ.get("LRNN_DATA")
         self.noise, self.speech, self.speech_files = noise, speech, speech_files
-        self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
         self.augment, self.held_out, self.seed = augment, held_out, seed
-        self.num_workers, self.memory_limit = num_workers, memory_limit
+        self.memory_limit = memory_limit
         self.mixer: KeywordMixer | None = None
-        self.validation: LabelledClips | None = None
 
     def setup(self, stage: str) -> None:
         """Find and read the recordings, once."""
@@ -115,34 +98,9 @@ class KeywordData(L.LightningDataModule):
         except FileNotFoundError:
             return None
 
-    def train_dataloader(self) -> DataLoader:
-        """Batches of the training stream from the trainer's position on."""
-        clips = self.batches_per_epoch * self.batch_size
-        return DataLoader(
-            KeywordStream(self.mixer, self.seed, _TRAINING, clips),
-            self.batch_size,
-            sampler=StreamSampler(clips, self._position, self.trainer.global_rank, self.trainer.world_size),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            drop_last=True,
-            generator=torch.Generator(),  # so that making an iterator draws nothing from the global generator
-        )
-
-    def _position(self) -> int:
-        """Clips used so far by all processes. Counted at each optimiser step, so true in every checkpoint."""
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        return batches * self.batch_size * self.trainer.world_size
-
-    def val_dataloader(self) -> DataLoader:
-        """Validation clips in their order; each in one process only."""
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        share = StreamSampler(len(range(rank, len(self.validation), world_size)), lambda: 0, rank, world_size)
-        return DataLoader(self.validation, _BATCH, sampler=share, generator=torch.Generator())
-
-    def calibration_batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` batches like the training batches, the same each time and on every process."""
-        clips = KeywordStream(self.mixer, self.seed, _CALIBRATION, count * self.batch_size)
-        return iter(DataLoader(clips, self.batch_size, generator=torch.Generator()))
+    def items(self, stream: int, count: int) -> KeywordStream:
+        """Clips of a stream and what is said in them."""
+        return KeywordStream(self.mixer, self.seed, stream, count)
 
     @property
     def card(self) -> dict:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-import lightning as L
-import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
 
-from lrnn.data.rows import EvenRows, Row, Rows
-from lrnn.data.stream import StreamSampler
+from lrnn.data.rows import EvenRows, Rows
 from lrnn.data.text import find_text
 from lrnn.data.tokenizer import Tokenizer
 from lrnn.data.tokens import Tokens, read_tokens
+from lrnn.train.stream_data import StreamData
 
-_TRAINING, _CALIBRATION = range(2)  # streams of rows in different orders
 
-
-class TextData(L.LightningDataModule):
-    """Training rows without end, cut into epochs only to pace validation and checkpoints.
-
-    Row n of the training stream depends on (seed, n) alone, and the stream goes on from the number of batches
-    that the trainer has processed: a run resumed from any checkpoint sees the rows it would have seen.
-    Processes of a distributed run take turns in the one stream. A batch is a Row: tokens, targets and resets.
+class TextData(StreamData):
+    """Training rows without end, see StreamData. A batch is a Row: tokens, targets and resets.
 
     Args:
         root: folder with the text of both splits, or the one that holds text-mini; see lrnn.data.text. None
@@ -53,11 +44,9 @@ class TextData(L.LightningDataModule):
         num_workers: int = 0,
         validation_root: str | None = None,
     ):
-        super().__init__()
+        super().__init__(batch_size, batches_per_epoch, num_workers, validation_batch_size=batch_size)
         sizes = {
-            "batch_size": batch_size,
             "length": length,
-            "batches_per_epoch": batches_per_epoch,
             "validation_rows": validation_rows,
             "validation_length": validation_length,
         }
@@ -66,12 +55,10 @@ class TextData(L.LightningDataModule):
                 raise ValueError(f"{name} is {value}, expected at least 1")
         self.root = root if root is not None else os.environ.get("LRNN_DATA")
         self.validation_root = validation_root
-        self.batch_size, self.length, self.batches_per_epoch = batch_size, length, batches_per_epoch
+        self.length, self.seed = length, seed
         self.validation_rows, self.validation_length = validation_rows, validation_length
-        self.seed, self.num_workers = seed, num_workers
         self.tokenizer = Tokenizer.read(tokenizer)
         self.tokens: Tokens | None = None
-        self.validation: EvenRows | None = None
 
     def prepare_data(self) -> None:
         """Make tokens in one process of a node, so that the others find them made."""
@@ -91,35 +78,9 @@ class TextData(L.LightningDataModule):
         held_out = find_text(self.validation_root or self.root, "val")
         return tuple(read_tokens(files, self.tokenizer, _said) for files in (training, held_out))
 
-    def train_dataloader(self) -> DataLoader:
-        """Batches of the training stream from the trainer's position on."""
-        count = self.batches_per_epoch * self.batch_size
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(
-            Rows(self.tokens, self.length, self.seed, _TRAINING, count),
-            self.batch_size,
-            sampler=StreamSampler(count, self._position, rank, world_size),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            drop_last=True,
-            generator=torch.Generator(),  # so that making an iterator draws nothing from the global generator
-        )
-
-    def _position(self) -> int:
-        """Rows used so far by all processes. Counted at each optimiser step, so true in every checkpoint."""
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        return batches * self.batch_size * self.trainer.world_size
-
-    def val_dataloader(self) -> DataLoader:
-        """Batches of validation rows, each row in one process only."""
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        share = StreamSampler(len(range(rank, len(self.validation), world_size)), lambda: 0, rank, world_size)
-        return DataLoader(self.validation, self.batch_size, sampler=share, generator=torch.Generator())
-
-    def calibration_batches(self, count: int) -> Iterator[Row]:
-        """`count` batches of training text, the same each time and on every process, cut elsewhere."""
-        rows = Rows(self.tokens, self.length, self.seed, _CALIBRATION, count * self.batch_size)
-        return iter(DataLoader(rows, self.batch_size, generator=torch.Generator()))
+    def items(self, stream: int, count: int) -> Rows:
+        """Rows of a stream; those of calibration are cut elsewhere than those of training."""
+        return Rows(self.tokens, self.length, self.seed, stream, count)
 
     @property
     def card(self) -> dict:
