@@ -229,6 +229,18 @@ def test_a_file_of_another_kind_is_named(program, tmp_path):
         lrnn.load(tmp_path / "bare")
 
 
+def test_types_that_only_an_extension_gives_numpy_are_named(tmp_path):
+    """With ml_dtypes, which onnx imports, numpy reads bfloat16 after all."""
+    pytest.importorskip("ml_dtypes")
+    save_torch_file(
+        {"w": torch.zeros(3, dtype=torch.bfloat16)},
+        tmp_path / "halves",
+        metadata={"lrnn": json.dumps({"format": "lrnn-program", "version": 1})},
+    )
+    with pytest.raises(ValueError, match="halves: a tensor's type is unknown to numpy"):
+        lrnn.load(tmp_path / "halves")
+
+
 def test_compile_command(tmp_path, capsys):
     from lrnn.cli.compile import add
 

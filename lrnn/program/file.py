@@ -81,6 +81,9 @@ def load(path: str | os.PathLike) -> Program:
         stored = load_file(path)
     except (TypeError, KeyError) as error:  # numpy has no bfloat16, and no 8-bit floats
         raise ValueError(f"{path}: a tensor's type is unknown to numpy ({error})") from None
+    for name, array in stored.items():
+        if array.dtype.type.__module__ != "numpy":  # where ml_dtypes is imported, as onnx does
+            raise ValueError(f"{path}: a tensor's type is unknown to numpy ({name!r} is {array.dtype})")
     try:
         nodes = tuple(
             _unpack_node(_typed(record, dict, "a node"), stored) for record in _get(header, "nodes", list)

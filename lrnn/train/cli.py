@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -103,4 +104,7 @@ def fit(args: list[str]) -> int:
     checkpoint = None if wanted is None else take_up(cli.trainer, wanted)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint)
     print(f"files are in {Path(cli.trainer.log_dir or cli.trainer.default_root_dir)}", file=sys.stderr)
+    if torch.distributed.is_initialized():
+        # Gloo's threads, left to the interpreter's exit, now and then abort it after all is done.
+        torch.distributed.destroy_process_group()
     return 0
