@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import script
 
 import lrnn
 from lrnn.data.denoiser import Denoiser
@@ -16,19 +17,13 @@ from lrnn.data.ndns import NdnsFolder
 from lrnn.data.synthetic import write_synthetic_corpus
 from lrnn.ops.libraries import core_library
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 SMALL = "--k 0.0625 --steps 3 3 3 --batch-size 2 --clip-seconds 0.5 --clips 8 --levels 90 --jobs 2"
 FORMATS = "--formats float32 w8a16 w4a8 fp8 --trained w8a16 --trained-levels 90"
 
 
 @pytest.fixture(scope="module")
 def ablation():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import ablation
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-    return ablation
+    return script("ablation")
 
 
 def run(ablation, folder: Path, *more: str) -> None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from scripts import script
 
 pytest.importorskip("soundfile")
 
 
 @pytest.fixture(scope="module")
 def study():
-    path = Path(__file__).resolve().parents[1] / "experiments" / "keywords.py"
-    spec = importlib.util.spec_from_file_location("keywords_study", path)
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return script("keywords")
 
 
 def row(kind: str, k: float, right: list[int], form: str = "float", macs: int = 1000, seed: int = 0) -> dict:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from scripts import EXPERIMENTS, script
 
 from lrnn.nn import HGRNBlockConfig, LanguageModel, LanguageModelConfig
 from lrnn.prune.weights import find_weights
 
 yaml = pytest.importorskip("yaml")
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 @pytest.fixture(scope="module")
 def study():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import language
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-    return language
+    return script("language")
 
 
 @pytest.fixture

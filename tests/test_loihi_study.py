@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import EXPERIMENTS, script
 
 from lrnn.profile.count import count
-
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 @pytest.fixture(scope="module")
 def loihi():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import loihi
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-    return loihi
+    return script("loihi")
 
 
 @pytest.fixture(scope="module")

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scripts import script
 
 import lrnn
 from lrnn.data.ndns import Clip, ClipInfo
 from lrnn.export.netx import compile_netx, whole_stack
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
-
 
 @pytest.fixture(scope="module")
 def study():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import netx_mlp
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-    return netx_mlp
+    return script("netx_mlp")
 
 
 def test_trained_on_synthetic_sounds_it_fits_netx_and_its_figures_are_bounds(study, tmp_path, monkeypatch):

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+from scripts import script
 
 
 @pytest.fixture(scope="module")
 def pareto():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import pareto
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-    return pareto
+    return script("pareto")
 
 
 def row(kind: str, k: float, cost: float, si_snr: float, seed: int = 0) -> dict:
