@@ -60,6 +60,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	LRNN_NATIVE=skip $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable ".[dev]" "$(TRITON)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pesq || echo "pesq is not built (it needs a C compiler and Python's headers): lrnn eval goes without PESQ, its tests are skipped"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps neurobench snntorch nir tqdm || echo "neurobench is not installed: lrnn's figures by its names are not compared with its own"
 	@touch $@
 
 $(BIN)/.built: $(BIN)/.installed $(SOURCES)

@@ -9,21 +9,19 @@ and the picture (.svg). With --report it only measures what is there; rows of an
 are elsewhere stay.
 """
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from study import Training, call, make_parser, reported, split, train_all
+from study import Training, call, fit_command, make_parser, reported, split, train_all, write_report
 
 from lrnn.cli.console import progress
 from lrnn.data.bootstrap import intervals
 from lrnn.data.evaluate_keywords import score_clips
 from lrnn.data.keywords import KeywordClips, find_keywords
 from lrnn.data.spotter import KeywordSpotter
-from lrnn.files import written_whole
 from lrnn.profile import count
 
 RECIPE = "experiments/keywords-mini.yaml"
@@ -52,19 +50,11 @@ class Run(Training):
     def command(self, args) -> list[str]:
         """The `lrnn fit` that makes it, or goes on with it."""
         options = {
-            "--data.root": args.data,
-            "--data.seed": self.seed,
             "--data.held_out": args.held_out,
-            "--seed_everything": self.seed,
             "--model.k": self.k,
-            "--trainer.max_steps": self.steps,
             "--trainer.callbacks.sparsity": SPARSITY[self.kind],
-            "--trainer.logger.init_args.save_dir": args.runs,
-            "--trainer.logger.init_args.name": self.name,
-            "--ckpt_path": "last",
         }
-        command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", RECIPE]
-        return command + [str(word) for pair in options.items() for word in pair]
+        return fit_command(RECIPE, self, args, options)
 
 
 def main() -> None:
@@ -149,14 +139,10 @@ def measure(path: Path, clips: KeywordClips) -> dict:
 
 
 def write(out: Path, rows: list[dict], args) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     command = (
         f"python experiments/keywords.py --data DIR --steps {args.steps} --seeds {args.seeds} -o {args.out}"
     )
-    with written_whole(out.with_suffix(".json")) as path:
-        path.write_text(json.dumps({"command": command, "models": rows}, indent=1) + "\n")
-    with written_whole(out.with_suffix(".md")) as path:
-        path.write_text(markdown(rows, command))
+    write_report(out, {"command": command, "models": rows}, markdown(rows, command))
     plot(out.with_suffix(".svg"), rows)
 
 

@@ -9,7 +9,6 @@ their HGRN of 370 million parameters. Second: each pruned network beside the den
 as many multiply-accumulates per byte.
 """
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from study import Training, call, make_parser, reported, split, train_all
+from study import Training, call, make_parser, reported, split, train_all, write_report
 
 import lrnn
 from lrnn.cli.console import progress
 from lrnn.data.text import documents, find_text
 from lrnn.data.text_program import Scorer, bits_per_byte
-from lrnn.files import written_whole
 from lrnn.profile import count
 
 RECIPE = "experiments/language-mini.yaml"
@@ -137,13 +135,9 @@ def measure(path: Path, texts: dict[str, list[bytes]]) -> dict:
 
 
 def write(out: Path, rows: list[dict], args) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     options = f"--steps {args.steps} --seeds {args.seeds} -o {args.out}"
     command = f"python experiments/language.py --data DIR {options}"
-    with written_whole(out.with_suffix(".json")) as path:
-        path.write_text(json.dumps({"command": command, "models": rows}, indent=1) + "\n")
-    with written_whole(out.with_suffix(".md")) as path:
-        path.write_text(markdown(rows, command))
+    write_report(out, {"command": command, "models": rows}, markdown(rows, command))
     plot(out.with_suffix(".svg"), rows)
 
 

@@ -9,7 +9,6 @@ quality sparse models need fewer multiply-accumulates and fewer bytes. Quality b
 interpolated along the logarithm of the cost.
 """
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from compare import measure
-from study import Training, call, make_parser, reported, split, train_all
+from study import Training, call, fit_command, make_parser, reported, split, train_all, write_report
 
 from lrnn.cli.console import progress
 from lrnn.data.ndns import NdnsFolder, find_validation
-from lrnn.files import written_whole
 
 RECIPES = {"dense": "experiments/denoise-mini-dense.yaml", "sparse": "experiments/denoise-mini.yaml"}
 WIDTHS = {"dense": (0.25, 0.5, 1.0), "sparse": (0.5, 1.0, 2.0)}
@@ -51,18 +49,7 @@ class Run(Training):
 
     def command(self, args) -> list[str]:
         """The `lrnn fit` that makes it, or goes on with it."""
-        options = {
-            "--data.root": args.data,
-            "--data.seed": self.seed,
-            "--seed_everything": self.seed,
-            "--model.k": self.k,
-            "--trainer.max_steps": self.steps,
-            "--trainer.logger.init_args.save_dir": args.runs,
-            "--trainer.logger.init_args.name": self.name,
-            "--ckpt_path": "last",
-        }
-        command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", RECIPES[self.kind]]
-        return command + [str(word) for pair in options.items() for word in pair]
+        return fit_command(RECIPES[self.kind], self, args, {"--model.k": self.k})
 
 
 def main() -> None:
@@ -165,16 +152,12 @@ def equal_quality(row: dict, dense: list[dict], column: str) -> dict:
 
 
 def write(out: Path, rows: list[dict], found: dict, args) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     options = f"--steps {args.steps} --equal {args.equal} --seeds {args.seeds} -o {args.out}"
     options += "" if args.also is None else f" --also {args.also}"
     command = f"python experiments/pareto.py --data DIR {options}"
-    with written_whole(out.with_suffix(".json")) as path:
-        path.write_text(
-            json.dumps({"command": command, "models": rows, "equal_quality": found}, indent=1) + "\n"
-        )
-    with written_whole(out.with_suffix(".md")) as path:
-        path.write_text(markdown(rows, found, command))
+    write_report(
+        out, {"command": command, "models": rows, "equal_quality": found}, markdown(rows, found, command)
+    )
     plot(out.with_suffix(".svg"), rows)
 
 

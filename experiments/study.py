@@ -6,17 +6,22 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
+from lrnn.files import written_whole
+
 
 class Training:
     """Base of a study's runs, which are frozen dataclasses of what tells one from another, with a `name`."""
 
     name: str
+    seed: int
+    steps: int
 
     def folder(self, root: str | Path) -> Path:
         """Where `lrnn fit` leaves its files."""
@@ -55,6 +60,32 @@ def make_parser(
     )
     parser.add_argument("--report", action="store_true", help="train nothing, measure what is there")
     return parser
+
+
+def fit_command(
+    recipe: str, run: Training, args: argparse.Namespace, options: dict[str, object]
+) -> list[str]:
+    """The `lrnn fit` of a recipe that trains a run with a seed and steps, or goes on with it."""
+    common = {
+        "--data.root": args.data,
+        "--data.seed": run.seed,
+        "--seed_everything": run.seed,
+        "--trainer.max_steps": run.steps,
+        "--trainer.logger.init_args.save_dir": args.runs,
+        "--trainer.logger.init_args.name": run.name,
+        "--ckpt_path": "last",
+    }
+    command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", recipe]
+    return command + [str(word) for pair in (common | options).items() for word in pair]
+
+
+def write_report(out: Path, report: dict, text: str) -> None:
+    """Write a study's figures (.json) and tables (.md)."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(out.with_suffix(".json")) as path:
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    with written_whole(out.with_suffix(".md")) as path:
+        path.write_text(text)
 
 
 def train_all(runs: Sequence[Run], train: Callable[[Run], None], jobs: int) -> None:

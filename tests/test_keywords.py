@@ -117,18 +117,6 @@ class TestFolder:
         }
         assert asked == [(folder, name) for name in names]
 
-    def test_torchaudio_itself_agrees(self, tmp_path):
-        try:
-            import torchaudio  # noqa: F401
-        except (ImportError, OSError) as error:
-            pytest.skip(str(error).splitlines()[0])
-        folder = write_keywords(tmp_path / "SpeechCommands" / "speech_commands_v0.02")
-        for name in ("training", "validation", "testing"):
-            theirs = KeywordFolder(folder).split(name)
-            plain = KeywordFolder(folder.rename(folder.with_name("plain")))
-            assert theirs == tuple(sorted(plain.split(name)))
-            folder = plain.folder.rename(folder)
-
 
 class TestClips:
     def test_memory_and_disk_give_the_same_samples_of_one_second(self, corpus):

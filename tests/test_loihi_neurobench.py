@@ -1,6 +1,6 @@
 """NeuroBench's figures by its own definitions, and equal to the package's where its hooks see the layers.
 
-The package is heavy and no dependency: `pip install --no-deps neurobench snntorch nir tqdm` is enough here.
+The package is no dependency: the Makefile installs it without its own, which are heavy and not needed here.
 """
 
 from __future__ import annotations
