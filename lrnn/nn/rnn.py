@@ -127,19 +127,22 @@ class LRNN(nn.Module):
         if carried is not None and carried.shape != (self.num_layers, len(x), self.state_size):
             expected = (self.num_layers, len(x), self.state_size)
             raise ValueError(f"hx has c of shape {tuple(carried.shape)}, expected {expected}")
+        bounds = self.stack.bounds() if self.cell == "hgrn" else (None,) * self.num_layers
         x, last, after = self.proj(x), [], []
         for k in range(self.num_layers):
             x = self.dropout(x) if k else x
-            x, c = self._layer(k, x, None if carried is None else carried[k])
+            x, c = self._layer(k, x, None if carried is None else carried[k], bounds[k])
             last.append(x[:, -1])
             after.append(c)
         y = (self.norm if self.cell == "s5" else self.stack.norm)(x)
         last[-1] = y[:, -1]
         return y, (torch.stack(last), torch.stack(after))
 
-    def _layer(self, k: int, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _layer(
+        self, k: int, x: Tensor, carried: Tensor | None, lower_bound: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         if self.cell == "hgrn":
-            return self.stack.blocks[k](x, carried, None, self.stack.bounds()[k])
+            return self.stack.blocks[k](x, carried, None, lower_bound)
         if carried is not None:
             carried = torch.view_as_complex(carried.unflatten(-1, (-1, 2)).contiguous())
         x, state = self.layers[k](x, carried)
