@@ -1,36 +1,43 @@
-"""Keywords: dense narrow networks beside 90 %-sparse wide ones of as many multiply-accumulates.
+"""Keywords: 90 %-sparse wide networks beside dense and structured ones of as many multiply-accumulates.
 
     python experiments/keywords.py --data DIR -o experiments/results/keywords
 
 trains what is missing (experiments/keywords-mini.yaml at several widths), goes on where a run was stopped,
-makes each model's fixed-point program (W8A16, calibrated on training clips, not trained further), measures
-all of them on the clips that `lrnn eval keywords` reports on, and writes the table (.md), the figures (.json)
-and the picture (.svg). With --report it only measures what is there; rows of an earlier report whose models
-are elsewhere stay.
+narrows the dense networks of the sparse ones' widths to their cost and trains them on, makes each model's
+fixed-point program (W8A16) without and with a short training as it will run, measures all of them on the
+clips that `lrnn eval keywords` reports on, and writes the table (.md), the figures (.json) and the picture
+(.svg). With --report it only measures what is there; rows of an earlier report whose models are elsewhere
+stay.
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from keywords_report import NARROW, markdown, plot
+from narrow import macs_of, narrow, network_options
 from study import Training, call, fit_command, make_parser, reported, split, train_all, write_report
 
 from lrnn.cli.console import progress
-from lrnn.data.bootstrap import intervals
 from lrnn.data.evaluate_keywords import score_clips
 from lrnn.data.keywords import KeywordClips, find_keywords
 from lrnn.data.spotter import KeywordSpotter
 from lrnn.profile import count
+from lrnn.train.checkpoint import load_checkpoint
 
 RECIPE = "experiments/keywords-mini.yaml"
-SPARSITY = {"dense": 0.0, "sparse": 0.9}
-WIDTHS = {"dense": (0.1875, 0.25, 0.3125), "sparse": (0.5, 0.75, 1.0)}
-"""Pairs of about as many multiply-accumulates: 3, 4 and 5 blocks of 16, and 8, 12 and 16."""
-FORMS = {"float": "model.lrnn", "fixed": "model-w8a16.lrnn"}
-AXES = {"macs": ("macs_weights", 1, "multiply-accumulates per frame, weights not zero")}
-AXES |= {"bytes": ("file_bytes", 1e-3, "kB of the file")}
+QUANTIZED = "experiments/keywords-mini-w8a16.yaml"
+TUNING = 5
+"""Of so many steps in float, one more is trained quantised."""
+SPARSITY = {"dense": 0.0, "sparse": 0.9, "structured": 0.0}
+FORMS = {
+    "float": "model.lrnn",
+    "calibrated": "model-w8a16.lrnn",
+    "trained": "../w8a16/version_0/model-w8a16.lrnn",
+}
+"""Files in a run's folder: in float32, and in W8A16 without and with training."""
 _ACTIVITY_CLIPS = 64
 
 
@@ -38,8 +45,8 @@ _ACTIVITY_CLIPS = 64
 class Run(Training):
     """One training of `steps` optimiser steps."""
 
-    kind: str  # "dense" or "sparse"
-    k: float
+    kind: str  # "dense", "sparse", or "structured": dense, narrowed, trained for as many steps again
+    k: float  # of a structured one before it was narrowed
     seed: int
     steps: int
 
@@ -49,12 +56,36 @@ class Run(Training):
 
     def command(self, args) -> list[str]:
         """The `lrnn fit` that makes it, or goes on with it."""
+        options = {"--trainer.callbacks.sparsity": SPARSITY[self.kind]}
+        if self.kind == "structured":
+            options["--model.init_from"] = self.start(args)
+        return fit_command([RECIPE], self, args, options | self.common(args))
+
+    def tuning(self, args) -> list[str]:
+        """The `lrnn fit` that trains it on, quantised."""
         options = {
-            "--data.held_out": args.held_out,
-            "--model.k": self.k,
-            "--trainer.callbacks.sparsity": SPARSITY[self.kind],
+            "--model.init_from": self.folder(args.runs) / "model.safetensors",
+            "--data.seed": self.seed + 1,
+            "--trainer.max_steps": self.steps // TUNING,
+            "--trainer.logger.init_args.save_dir": Path(args.runs) / self.name,
+            "--trainer.logger.init_args.name": "w8a16",
         }
-        return fit_command(RECIPE, self, args, options)
+        return fit_command([RECIPE, QUANTIZED], self, args, options | self.common(args))
+
+    def common(self, args) -> dict[str, object]:
+        """Options of both trainings: data, and sizes of the network."""
+        sizes = {"--model.k": self.k}
+        if self.kind == "structured":
+            sizes = network_options(load_checkpoint(self.start(args))[0].config)
+        return {"--data.held_out": args.held_out} | sizes
+
+    def start(self, args) -> Path:
+        """What a structured one starts from: the dense one of its width at the cost of the sparse one."""
+        dense, sparse = (replace(self, kind=kind).folder(args.runs) for kind in ("dense", "sparse"))
+        path = self.folder(args.runs).parent / "start.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        narrow(dense / "model.safetensors", macs_of(sparse / "model.lrnn"), path)
+        return path
 
 
 def main() -> None:
@@ -71,7 +102,8 @@ def main() -> None:
     args = parser.parse_args()
     runs = plan(args.steps, args.seeds)
     if not args.report:
-        train_all(runs, partial(train, args=args), args.jobs)
+        for those in (("dense", "sparse"), ("structured",)):  # which start from those before
+            train_all([run for run in runs if run.kind in those], partial(train, args=args), args.jobs)
     rows = measured(runs, args)
     if not rows:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
@@ -80,21 +112,34 @@ def main() -> None:
 
 
 def plan(steps: int, seeds: int) -> list[Run]:
-    """Seed by seed, the narrowest first: each sparse width and the dense one beside it."""
-    beside = zip(WIDTHS["sparse"], WIDTHS["dense"], strict=True)
-    kinds = [(kind, k) for sparse, dense in beside for kind, k in (("sparse", sparse), ("dense", dense))]
+    """Seed by seed: each sparse width and the dense one of its cost, then the baselines of its own width."""
+    pairs = ((("sparse", wide), ("dense", NARROW[wide])) for wide in NARROW)
+    kinds = [each for pair in pairs for each in pair]
+    kinds += [(kind, wide) for kind in ("dense", "structured") for wide in NARROW]
     return [Run(kind, k, seed, steps) for seed in range(seeds) for kind, k in kinds]
 
 
 def train(run: Run, args) -> None:
-    """Run `lrnn fit` and `lrnn quantize` in processes of one thread, unless their results are there."""
+    """Train in float and quantised, and make both fixed-point programs, where they are not there yet.
+
+    Every command runs in a process of one thread.
+    """
     folder = run.folder(args.runs)
-    floats, fixed = (folder / name for name in FORMS.values())
+    floats, calibrated, trained = (folder / name for name in FORMS.values())
+    log = folder.parent
     if not floats.is_file():
-        call(run.command(args), folder.parent / "fit.log")
-    if not fixed.is_file():
-        command = [sys.executable, "-m", "lrnn.cli", "quantize", str(floats), "-o", str(fixed)]
-        call([*command, "--calibrate", args.data], folder.parent / "quantize.log")
+        call(run.command(args), log / "fit.log")
+    if not calibrated.is_file():
+        quantize(floats, calibrated, args, log / "quantize.log")
+    if not trained.is_file():
+        call(run.tuning(args), log / "fit-w8a16.log")
+        quantize(trained.with_name("model.lrnn"), trained, args, log / "quantize.log")
+
+
+def quantize(floats: Path, fixed: Path, args, log: Path) -> None:
+    """`lrnn quantize`: with the grids and ranges of the training, where it was quantised."""
+    command = [sys.executable, "-m", "lrnn.cli", "quantize", str(floats), "-o", str(fixed)]
+    call([*command, "--calibrate", args.data], log)
 
 
 def measured(runs: list[Run], args) -> list[dict]:
@@ -144,96 +189,6 @@ def write(out: Path, rows: list[dict], args) -> None:
     )
     write_report(out, {"command": command, "models": rows}, markdown(rows, command))
     plot(out.with_suffix(".svg"), rows)
-
-
-def markdown(rows: list[dict], command: str) -> str:
-    first = rows[0]
-    lines = [
-        f"# Keywords: dense narrow and 90 %-sparse wide networks after {first['steps']:,} steps each",
-        "",
-        f"`{command}`",
-        "",
-        f"{first['clips']} {first['split']} clips. Accuracy among the words, and its 95 % interval over the",
-        f"clips. MACs: multiply-accumulates per frame ({first['frames_per_second']:g} frames a second):",
-        "of all weights, of weights that are not zero, and of those on inputs that are not zero. W8A16 is",
-        "calibrated, not trained quantised.",
-        "",
-        "| | k | seed | accuracy | interval | W8A16 | MACs | nonzero | effective | kB | kB W8A16 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in sorted((r for r in rows if r["form"] == "float"), key=lambda r: (r["kind"], r["k"], r["seed"])):
-        fixed = next((f for f in rows if f["form"] == "fixed" and same(f, r)), None)
-        cells = [r["kind"], f"{r['k']:g}", str(r["seed"]), f"**{100 * r['accuracy']:.1f}**"]
-        cells += [f"{100 * r['low']:.1f} to {100 * r['high']:.1f}"]
-        cells += [f"{100 * fixed['accuracy']:.1f}" if fixed else "-"]
-        cells += [f"{r[c]:,}" for c in ("macs", "macs_weights", "macs_effective")]
-        cells += [f"{r['file_bytes'] / 1000:.0f}", f"{fixed['file_bytes'] / 1000:.0f}" if fixed else "-"]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        "Sparse less dense of about as many nonzero multiply-accumulates, on the same clips, in per cent:",
-        "",
-        "| sparse k | dense k | seed | form | MACs, sparse to dense | bytes | difference | 95 % interval |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [f"| {' | '.join(cells)} |" for cells in pairs(rows)]
-    return "\n".join(lines) + "\n"
-
-
-def pairs(rows: list[dict]) -> list[list[str]]:
-    """Cells of every pair of models that are both there."""
-    found = []
-    for wide, narrow in zip(WIDTHS["sparse"], WIDTHS["dense"], strict=True):
-        for sparse in (r for r in rows if (r["kind"], r["k"]) == ("sparse", wide)):
-            wanted = {"kind": "dense", "k": narrow} | {n: sparse[n] for n in ("seed", "steps", "form")}
-            dense = next((r for r in rows if all(r[n] == v for n, v in wanted.items())), None)
-            if dense is None:
-                continue
-            difference = 100.0 * (np.array(sparse["right"]) - np.array(dense["right"]))
-            mean, low, high = intervals(difference[:, None])[0]
-            ratios = (sparse[c] / dense[c] for c in ("macs_weights", "file_bytes"))
-            cells = [f"{wide:g}", f"{narrow:g}", str(sparse["seed"]), sparse["form"]]
-            cells += [f"{ratio:.2f}" for ratio in ratios]
-            found.append([*cells, f"{mean:+.1f}", f"{low:+.1f} to {high:+.1f}"])
-    return found
-
-
-def same(a: dict, b: dict) -> bool:
-    return all(a[name] == b[name] for name in ("kind", "k", "seed", "steps"))
-
-
-def plot(path: Path, rows: list[dict]) -> None:
-    from lrnn.profile.plot import pyplot, save
-
-    plt = pyplot()
-    figure, panels = plt.subplots(1, len(AXES), figsize=(9, 4), layout="constrained", sharey=True)
-    for panel, (column, unit, label) in zip(panels, AXES.values(), strict=True):
-        for kind, colour, mark in (("dense", "#8a8a8a", "o"), ("sparse", "#1b4f8a", "s")):
-            for form, line in (("float", "-"), ("fixed", ":")):
-                chosen = [r for r in rows if (r["kind"], r["form"]) == (kind, form)]
-                draw(panel, chosen, column, unit, f"{kind}, {form}", colour, mark, line)
-        panel.set_xscale("log", subs=())
-        panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter("{x:,g}")
-        panel.set_xlabel(label)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.margins(0.12)
-    panels[0].set_ylabel("accuracy, %")
-    panels[0].legend(loc="lower right", fontsize=8)
-    save(figure, path)
-
-
-def draw(panel, rows: list[dict], column: str, unit: float, label: str, colour: str, mark: str, line: str):
-    """Points of all runs, a line through the means of each width."""
-    if not rows:
-        return
-    widths = sorted({r["k"] for r in rows})
-    points = [[(r[column] * unit, 100 * r["accuracy"]) for r in rows if r["k"] == k] for k in widths]
-    means = [np.mean(p, axis=0) for p in points]
-    hollow = "white" if line == ":" else colour
-    panel.plot(*np.transpose(means), color=colour, linewidth=1, linestyle=line)
-    x, y = np.transpose([p for width in points for p in width])
-    panel.scatter(x, y, edgecolors=colour, facecolors=hollow, marker=mark, label=label, zorder=2)
 
 
 if __name__ == "__main__":

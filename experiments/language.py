@@ -5,17 +5,19 @@
 trains what is missing, goes on where a run was stopped, measures every model on the validation text byte by
 byte and writes the tables (.md), the figures (.json) and the picture (.svg). With --report it only measures
 what is there. First table: one width, dense and pruned to 50, 80 and 90 %, in the form of Pierro et al.'s for
-their HGRN of 370 million parameters. Second: each pruned network beside the dense one, narrower, that costs
-as many multiply-accumulates per byte.
+their HGRN of 370 million parameters. Second: each pruned network beside two that cost as many
+multiply-accumulates per byte: one that was narrow and dense from the start, and the wide dense one narrowed
+by structured pruning after its training and trained for as many steps again.
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import yaml
+from narrow import macs_of, narrow
 from study import Training, call, make_parser, reported, split, train_all, write_report
 
 import lrnn
@@ -23,6 +25,7 @@ from lrnn.cli.console import progress
 from lrnn.data.text import documents, find_text
 from lrnn.data.text_program import Scorer, bits_per_byte
 from lrnn.profile import count
+from lrnn.train.checkpoint import load_checkpoint
 
 RECIPE = "experiments/language-mini.yaml"
 WIDE = 256
@@ -38,31 +41,49 @@ EFFECTIVE_ON = 16384
 class Run(Training):
     """One training: `steps` optimiser steps of the recipe's rows."""
 
-    width: int
-    sparsity: float
+    width: int  # of a structured one before it was narrowed
+    sparsity: float  # of a structured one that of the network whose cost it has
     seed: int
     steps: int
+    structured: bool = False
 
     @property
     def name(self) -> str:
-        return f"language-{self.width}-{round(100 * self.sparsity)}-s{self.seed}-{self.steps}"
+        kind = "structured-" if self.structured else ""
+        return f"language-{self.width}-{kind}{round(100 * self.sparsity)}-s{self.seed}-{self.steps}"
 
     def recipe(self, args) -> dict:
         """RECIPE at this width and sparsity; dense networks have no masks."""
         recipe = yaml.safe_load(Path(RECIPE).read_text())
         recipe["seed_everything"] = recipe["data"]["init_args"]["seed"] = self.seed
         recipe["data"]["init_args"]["root"] = args.data
-        block = recipe["model"]["init_args"]["network"]["block"]
-        block |= {"d_model": self.width, "d_state": self.width, "d_hidden": 2 * self.width}
+        model = recipe["model"]["init_args"]
+        block = model["network"]["block"]
+        if self.structured:
+            model["init_from"] = str(self.start(args))
+            config = load_checkpoint(model["init_from"])[0].config.block.to_dict()
+            block |= {name: config[name] for name in ("d_model", "d_state", "d_hidden")}
+        else:
+            block |= {"d_model": self.width, "d_state": self.width, "d_hidden": 2 * self.width}
         trainer = recipe["trainer"]
         trainer["max_steps"] = self.steps
         trainer["logger"]["init_args"] |= {"save_dir": args.runs, "name": self.name}
         masks = next(c for c in trainer["callbacks"] if c["class_path"].endswith(".Prune"))
-        if self.sparsity:
+        if self.sparsity and not self.structured:
             masks["init_args"]["sparsity"] = self.sparsity
         else:
             trainer["callbacks"].remove(masks)
         return recipe
+
+    def start(self, args) -> Path:
+        """What a structured one is trained from: the dense one narrowed to the cost of the sparse one."""
+        sparse = replace(self, structured=False)
+        dense = replace(sparse, sparsity=0.0)
+        path = self.folder(args.runs).parent / "start.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        macs = macs_of(sparse.folder(args.runs) / "model.lrnn")
+        narrow(dense.folder(args.runs) / "model.safetensors", macs, path)
+        return path
 
 
 def main() -> None:
@@ -76,7 +97,9 @@ def main() -> None:
     args = parser.parse_args()
     runs = plan(args.steps, args.seeds)
     if not args.report:
-        train_all(runs, partial(train, args=args), args.jobs)
+        for structured in (False, True):  # which start from the others
+            those = [run for run in runs if run.structured == structured]
+            train_all(those, partial(train, args=args), args.jobs)
     rows = measured(runs, args)
     write(Path(args.out), rows, args)
     print(Path(args.out).with_suffix(".md").read_text())
@@ -86,7 +109,9 @@ def plan(steps: int, seeds: int) -> list[Run]:
     """In the order of what they tell: 90 % and its dense counterpart, dense, then what lies between."""
     pairs = [(WIDE, 0.9), (NARROW[0.9], 0.0), (WIDE, 0.0)]
     pairs += [(WIDE, 0.8), (NARROW[0.8], 0.0), (WIDE, 0.5), (NARROW[0.5], 0.0)]
-    return [Run(width, sparsity, seed, steps) for seed in range(seeds) for width, sparsity in pairs]
+    runs = [Run(width, sparsity, seed, steps) for seed in range(seeds) for width, sparsity in pairs]
+    narrowed = [replace(run, structured=True) for run in runs if run.sparsity]
+    return runs + narrowed
 
 
 def train(run: Run, args) -> None:
@@ -110,7 +135,7 @@ def measured(runs: list[Run], args) -> list[dict]:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
     for run in progress(there, len(there), "measure"):
         rows.append({**asdict(run), **measure(run.folder(args.runs) / "model.lrnn", texts)})
-    return sorted(rows, key=lambda row: (row["seed"], row["sparsity"], -row["width"]))
+    return sorted(rows, key=lambda row: (row["seed"], row["structured"], row["sparsity"], -row["width"]))
 
 
 def measure(path: Path, texts: dict[str, list[bytes]]) -> dict:
@@ -158,16 +183,22 @@ def markdown(rows: list[dict], command: str) -> str:
         "|---" * len(COLUMNS.split(", ")) + "|",
     ]
     for r in rows:
-        cells = [str(r["width"]), f"{r['sparsity']:.0%}", str(r["seed"]), f"**{r['bits_per_byte']:.3f}**"]
+        cells = [str(r["width"]), level(r), str(r["seed"]), f"**{r['bits_per_byte']:.3f}**"]
         cells += [f"{r['low']:.3f} to {r['high']:.3f}", f"{r['parameters']:,}", f"{r['nonzero']:,}"]
         cells += [f"{r[name] / 1000:,.0f}" for name in ("macs_weights", "macs_effective", "file_bytes")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
+def level(row: dict) -> str:
+    """How many of its weights are zero, or at whose cost it is dense."""
+    return f"as {row['sparsity']:.0%}, structured" if row["structured"] else f"{row['sparsity']:.0%}"
+
+
 def at_one_width(rows: list[dict]) -> list[str]:
     """The paper's table: loss and cost of each level of sparsity, and their change from dense."""
-    chosen = {r["sparsity"]: r for r in reversed(rows) if r["width"] == WIDE}  # of the first seed
+    wide = [r for r in rows if r["width"] == WIDE and not r["structured"]]
+    chosen = {r["sparsity"]: r for r in reversed(wide)}  # of the first seed
     levels = sorted(chosen)
     if 0.0 not in levels:
         return []
@@ -192,23 +223,24 @@ def at_one_width(rows: list[dict]) -> list[str]:
 
 
 def at_equal_cost(rows: list[dict]) -> list[str]:
-    """Each pruned network beside the dense one that costs as much."""
-    chosen = {(r["width"], r["sparsity"]): r for r in reversed(rows)}
-    pairs = [(chosen.get((WIDE, s)), chosen.get((NARROW[s], 0.0))) for s in sorted(NARROW, reverse=True)]
+    """Each pruned network beside those that cost as much."""
+    chosen = {(r["width"], r["sparsity"], r["structured"]): r for r in reversed(rows)}
     lines = []
-    for sparse, dense in pairs:
-        if sparse and dense:
-            better = sparse["bits_per_byte"] / dense["bits_per_byte"] - 1
-            cells = [f"{r['bits_per_byte']:.3f} at {r['macs_weights'] / 1000:,.0f}" for r in (dense, sparse)]
-            lines.append(
-                f"| {dense['width']} | {cells[0]} | {sparse['sparsity']:.0%} | {cells[1]} | {better:+.1%} |"
-            )
+    for sparsity in sorted(NARROW, reverse=True):
+        sparse = chosen.get((WIDE, sparsity, False))
+        others = {f"dense, width {NARROW[sparsity]}": chosen.get((NARROW[sparsity], 0.0, False))}
+        others["structured"] = chosen.get((WIDE, sparsity, True))
+        for label, other in others.items():
+            if sparse and other:
+                better = sparse["bits_per_byte"] / other["bits_per_byte"] - 1
+                cells = [
+                    f"{r['bits_per_byte']:.3f} at {r['macs_weights'] / 1000:,.0f}" for r in (sparse, other)
+                ]
+                lines.append(f"| {sparsity:.0%} | {cells[0]} | {label} | {cells[1]} | {better:+.1%} |")
     if not lines:
         return []
-    head = (
-        f"| dense width | bits per byte at MACs | sparsity of width {WIDE} | bits per byte at MACs | change |"
-    )
-    return ["Dense and narrow beside sparse and wide, at equal MACs:", "", head, "|---" * 5 + "|", *lines, ""]
+    head = f"| sparsity of width {WIDE} | bits per byte at MACs | beside | bits per byte at MACs | change |"
+    return ["Sparse and wide beside others at equal MACs:", "", head, "|---" * 5 + "|", *lines, ""]
 
 
 def plot(path: Path, rows: list[dict]) -> None:
@@ -216,9 +248,13 @@ def plot(path: Path, rows: list[dict]) -> None:
 
     plt = pyplot()
     figure, panel = plt.subplots(figsize=(5.5, 4), layout="constrained")
-    kinds = {"dense": "#8a8a8a", f"width {WIDE}, pruned": "#1b4f8a"}
-    for (label, colour), mark in zip(kinds.items(), "os", strict=True):
-        found = [r for r in rows if bool(r["sparsity"]) == (label != "dense")]
+    kinds = {
+        "dense": ("#8a8a8a", "o", lambda r: not r["sparsity"]),
+        "structured": ("#b5651d", "^", lambda r: r["structured"]),
+        f"width {WIDE}, pruned": ("#1b4f8a", "s", lambda r: r["sparsity"] and not r["structured"]),
+    }
+    for label, (colour, mark, belongs) in kinds.items():
+        found = [r for r in rows if belongs(r)]
         found.sort(key=lambda r: r["macs_weights"])
         x, y = [r["macs_weights"] / 1000 for r in found], [r["bits_per_byte"] for r in found]
         panel.plot(x, y, color=colour, marker=mark, linewidth=1, label=label)

@@ -49,7 +49,7 @@ class Run(Training):
 
     def command(self, args) -> list[str]:
         """The `lrnn fit` that makes it, or goes on with it."""
-        return fit_command(RECIPES[self.kind], self, args, {"--model.k": self.k})
+        return fit_command([RECIPES[self.kind]], self, args, {"--model.k": self.k})
 
 
 def main() -> None:

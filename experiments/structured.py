@@ -11,24 +11,18 @@ folder's model.lrnn can stand beside others in experiments/compare.py.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 from compare import measure
+from narrow import macs_of, narrow, network_options
+from study import call
 
 from lrnn.data.ndns import NdnsFolder, find_validation
 from lrnn.files import written_whole
-from lrnn.nn import SequenceModelConfig
-from lrnn.profile import count
-from lrnn.program import load
-from lrnn.prune import bake, structured
 from lrnn.train.checkpoint import load_checkpoint
 
 RECIPE = "experiments/denoise-mini-dense.yaml"
-SIZES = ("d_model", "d_state", "blocks", "n_layers", "relu", "glu", "norm", "prenorm")
-"""Fields of the network that `lrnn fit` is told; all else is the recipe's."""
 
 
 def main() -> None:
@@ -45,21 +39,11 @@ def main() -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     start = out / "start.safetensors"
-    if not start.is_file():
-        narrow(args, start)
+    narrow(args.dense, args.macs or macs_of(args.like), start)
     folder = out / "fit" / "version_0"
     if not (folder / "model.lrnn").is_file():
         train(args, start, out)
     report(args, folder / "model.lrnn", out / "result.json")
-
-
-def narrow(args, start: Path) -> None:
-    """Prune the dense network to the budget and write what training starts from."""
-    model, meta = load_checkpoint(args.dense)
-    bake(model)
-    macs = args.macs or sum(cost.macs_weights for cost in count(load(args.like)))
-    print(structured(model, macs), file=sys.stderr)
-    model.save(start, {"frontend": meta["frontend"]} if "frontend" in meta else {})
 
 
 def train(args, start: Path, out: Path) -> None:
@@ -67,26 +51,17 @@ def train(args, start: Path, out: Path) -> None:
     config = load_checkpoint(start)[0].config
     options = {
         "--data.root": args.data,
-        "--model.k": 1.0,
         "--model.lr": args.lr,
         "--model.init_args.init_from": start,
         "--trainer.max_steps": args.steps,
         "--trainer.logger.init_args.save_dir": out,
         "--trainer.logger.init_args.name": "fit",
         "--ckpt_path": "last",
-        **{f"--model.network.{name}": value for name, value in network(config).items()},
+        **network_options(config),
     }
     command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", RECIPE]
     command += [str(word) for pair in options.items() for word in pair]
-    with open(out / "fit.log", "a") as log:
-        done = subprocess.run(command, stderr=log, stdout=log, env={"OMP_NUM_THREADS": "1", **os.environ})
-    if done.returncode:
-        raise SystemExit(f"{out / 'fit.log'}: {' '.join(command)} ended with {done.returncode}")
-
-
-def network(config: SequenceModelConfig) -> dict[str, str]:
-    """The network's sizes and choices as the command line takes them."""
-    return {name: json.dumps(config.to_dict()[name]).strip('"') for name in SIZES}
+    call(command, out / "fit.log")
 
 
 def report(args, model: Path, path: Path) -> None:

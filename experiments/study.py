@@ -63,9 +63,16 @@ def make_parser(
 
 
 def fit_command(
-    recipe: str, run: Training, args: argparse.Namespace, options: dict[str, object]
+    recipes: Sequence[str], run: Training, args: argparse.Namespace, options: dict[str, object]
 ) -> list[str]:
-    """The `lrnn fit` of a recipe that trains a run with a seed and steps, or goes on with it."""
+    """The `lrnn fit` that trains a run with a seed and steps, or goes on with it.
+
+    Args:
+        recipes: files; a later one changes those before.
+        run: what is trained.
+        args: of the study.
+        options: of the command, before those that are common to all runs.
+    """
     common = {
         "--data.root": args.data,
         "--data.seed": run.seed,
@@ -75,7 +82,7 @@ def fit_command(
         "--trainer.logger.init_args.name": run.name,
         "--ckpt_path": "last",
     }
-    command = [sys.executable, "-m", "lrnn.cli", "fit", "-c", recipe]
+    command = [sys.executable, "-m", "lrnn.cli", "fit", *(word for path in recipes for word in ("-c", path))]
     return command + [str(word) for pair in (common | options).items() for word in pair]
 
 

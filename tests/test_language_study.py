@@ -10,10 +10,13 @@ import pytest
 import torch
 from scripts import EXPERIMENTS, script
 
+import lrnn
 from lrnn.nn import HGRNBlockConfig, LanguageModel, LanguageModelConfig
+from lrnn.profile import count
 from lrnn.prune.weights import find_weights
 
 yaml = pytest.importorskip("yaml")
+LanguageModule = pytest.importorskip("lrnn.train.language").LanguageModule
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +67,42 @@ def test_a_recipe_is_the_committed_one_but_for_what_the_run_says(study, args):
 
 
 def test_every_pair_is_planned(study):
-    runs = {(run.width, run.sparsity) for run in study.plan(40, 2)}
-    assert runs == {(256, s) for s in (0.0, 0.5, 0.8, 0.9)} | {(w, 0.0) for w in study.NARROW.values()}
+    runs = {(run.width, run.sparsity, run.structured) for run in study.plan(40, 2)}
+    whole = {(256, s, False) for s in (0.0, 0.5, 0.8, 0.9)} | {(w, 0.0, False) for w in study.NARROW.values()}
+    assert runs == whole | {(256, s, True) for s in (0.5, 0.8, 0.9)}
     assert len(study.plan(40, 2)) == 2 * len(runs)
 
 
-def row(width: int, sparsity: float, bits: float, cost: int, seed: int = 0) -> dict:
+def test_a_structured_run_starts_from_the_dense_model_at_the_cost_of_the_sparse_one(study, args):
+    pytest.importorskip("torch_pruning")
+    dense, sparse = study.Run(32, 0.0, 0, 40), study.Run(32, 0.5, 0, 40)
+    for run in (dense, sparse):
+        run.folder(args.runs).mkdir(parents=True)
+    torch.manual_seed(0)
+    block = HGRNBlockConfig(d_model=32, d_state=32, d_hidden=64, relu="gates")
+    model = LanguageModel(LanguageModelConfig(n_layers=4, block=block)).eval()
+    model.save(dense.folder(args.runs) / "model.safetensors")
+    lrnn.prune.prune_once(model, 0.5, exclude=["embedding", "head"])
+    lrnn.compile(model).save(sparse.folder(args.runs) / "model.lrnn")
+    budget = sum(cost.macs_weights for cost in count(lrnn.load(sparse.folder(args.runs) / "model.lrnn")))
+
+    recipe = study.Run(32, 0.5, 0, 40, structured=True).recipe(args)
+    assert not any(c["class_path"].endswith("Prune") for c in recipe["trainer"]["callbacks"])
+    assert 0.8 * budget < macs(recipe) <= budget
+    start = recipe["model"]["init_args"]["init_from"]
+    module = LanguageModule(network(recipe).config, init_from=start)
+    assert torch.isfinite(module(torch.arange(8)[None])).all()
+
+
+def row(width: int, sparsity: float, bits: float, cost: int, structured: bool = False) -> dict:
     counts = dict.fromkeys(("parameters", "nonzero", "macs", "macs_effective"), cost)
     measured = {"bits_per_byte": bits, "low": bits - 0.01, "high": bits + 0.01, "file_bytes": 4 * cost}
     return {
         "width": width,
         "sparsity": sparsity,
-        "seed": seed,
+        "seed": 0,
         "steps": 40,
+        "structured": structured,
         "macs_weights": cost,
         **counts,
         **measured,
@@ -84,6 +110,7 @@ def row(width: int, sparsity: float, bits: float, cost: int, seed: int = 0) -> d
 
 
 ROWS = [row(256, 0.0, 2.0, 2_000_000), row(88, 0.0, 2.4, 320_000), row(256, 0.9, 2.2, 330_000)]
+ROWS += [row(256, 0.9, 2.5, 325_000, structured=True)]
 
 
 def test_tables(study):
@@ -91,13 +118,15 @@ def test_tables(study):
     assert "| sparsity | dense | 90% |" in text
     assert "| bits per byte | 2.000 | 2.200 (+10.0%) |" in text
     assert "| MACs | 2,000 | 330 (-83.5%) |" in text
-    assert "| 88 | 2.400 at 320 | 90% | 2.200 at 330 | -8.3% |" in text
+    assert "| 90% | 2.200 at 330 | dense, width 88 | 2.400 at 320 | -8.3% |" in text
+    assert "| 90% | 2.200 at 330 | structured | 2.500 at 325 | -12.0% |" in text
+    assert "| 256 | as 90%, structured | 0 | **2.500** |" in text
 
 
 def test_tables_of_what_is_there(study):
     text = study.markdown(ROWS[1:], "command")
     assert "dense | 90%" not in text
-    assert "| 88 | 2.400 at 320 |" in text
+    assert "| dense, width 88 | 2.400 at 320 |" in text
     assert "at equal MACs" not in study.markdown(ROWS[:1], "command")
 
 

@@ -1,8 +1,9 @@
 """Parameters, bytes and multiply-accumulates of a module before anything is compiled.
 
 The rule of counting is that of lrnn.profile.count: a matrix counts rows x columns each time it is applied, a
-convolution its weights at every place, the complex recurrence of an S5 4 P, D and the products of gates
-their width. Batch norms count nothing: they fold into what reads them.
+convolution its weights at every place, the complex recurrence of an S5 4 P, a gated one a product for each
+number of its state and 4 more per state for a rotation; D, lower bounds and products of gates count their
+width, norms nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lrnn.nn import HGRN, S5, S5Block, SparseLinear
+from lrnn.nn import HGRN, S5, HGRNStack, LanguageModel, S5Block, SparseLinear
 from lrnn.nn.hgrn_stack import GLU
 from lrnn.prune.dependency import Example, evaluating, run
 
@@ -71,6 +72,7 @@ def _counting(model: nn.Module, counted: list[int]) -> Iterator[None]:
 
 
 _COUNTED = (nn.Linear, SparseLinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, S5, S5Block, HGRN, GLU)
+_COUNTED += (HGRNStack, LanguageModel)
 
 
 def _places(module: nn.Module, y: Tensor) -> int:
@@ -87,12 +89,17 @@ def _per_place(module: nn.Module) -> tuple[int, int]:
     if isinstance(module, S5Block):
         gate = module.config.d_model if module.out2 is not None else 0
         return gate, gate
-    if isinstance(module, HGRN):  # f h + (1 - f) i, the norm's weight, the output gate
+    if isinstance(module, HGRN):  # the forget gate, the rotation, the output gate
         width = module.g_proj.out_features
-        recurrence = (6 if module.is_complex else 2) * module.d_state
-        return recurrence + 2 * width, recurrence + 2 * width
+        rotation = 4 * module.d_state if module.is_complex else 0
+        return 2 * width + rotation, 2 * width + rotation
+    if isinstance(module, HGRNStack):  # the lower bounds, of which the first is zero
+        bounds = (module.n_layers - 1) * module.lower_bounds.shape[1]
+        return bounds, bounds
     if isinstance(module, GLU):
         return module.up_proj.out_features, module.up_proj.out_features
+    if isinstance(module, LanguageModel):  # the logits
+        return module.output_matrix.numel(), int(module.output_matrix.count_nonzero())
     weights = module.values if isinstance(module, SparseLinear) else module.weight
     return weights.numel(), int(weights.count_nonzero())
 

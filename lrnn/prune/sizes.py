@@ -53,6 +53,11 @@ def record_sizes(model: nn.Module) -> None:
 
 def example_of(model: nn.Module, batch: int = 2, time: int = 5) -> Example:
     """Sequences for one of lrnn's models to run on; ValueError for any other module."""
+    seeded = torch.Generator().manual_seed(0)
+    parameter = next(model.parameters())
+    if isinstance(model, LanguageModel):
+        tokens = torch.randint(model.config.vocabulary, (batch, time), generator=seeded)
+        return tokens.to(parameter.device)
     if isinstance(model, SequenceModel):
         width = model.config.d_in
     elif isinstance(model, HGRNStack):
@@ -62,8 +67,6 @@ def example_of(model: nn.Module, batch: int = 2, time: int = 5) -> Example:
             f"example: found None for a {type(model).__name__}, expected a tensor that it runs on, or the "
             "tuple of its arguments"
         )
-    parameter = next(model.parameters())
-    seeded = torch.Generator().manual_seed(0)
     return torch.randn(batch, time, width, generator=seeded).to(parameter)
 
 
