@@ -254,8 +254,9 @@ class TestEvaluation:
     def test_words_are_found_in_a_stream(self, oracle, clips):
         found = score_stream(oracle, clips, default_engine(), Decision(threshold=0.8, window=0.4))
         assert found["found"] > 0.9
+        assert 0.0 < found["delay"] < 1.5
         deaf = score_stream(oracle, clips, default_engine(), Decision(threshold=1.0))
-        assert deaf == {"found": 0.0, "wrong": 0.0, "missed": 1.0, "extra": 0}
+        assert deaf == {"found": 0.0, "wrong": 0.0, "missed": 1.0, "extra": 0, "delay": None}
 
     def test_false_alarms_are_counted_per_hour(self, oracle, tmp_path):
         for n, hertz in enumerate((300, 1200)):

@@ -97,6 +97,7 @@ def _words(report: dict) -> str:
             f"{_percent(stream['wrong'])} heard as another word",
             f"{_percent(stream['missed'])} missed",
             f"{stream['extra']:>5}   more decisions",
+            *([f"{stream['delay']:>5.2f} s from the start of a clip, median"] if stream["delay"] else []),
         ],
     ]
     if alarms:

@@ -105,7 +105,8 @@ def score_stream(
 
     Returns:
         `found`, the share of words' clips whose word was decided first; `wrong`, the share for which another
-        word was; `missed`, the share for which none was; and `extra`, the number of all other decisions.
+        word was; `missed`, the share for which none was; `extra`, the number of all other decisions; and
+        `delay`, the median of the seconds from the start of a clip until its word was found, None without.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(clips))
@@ -114,18 +115,19 @@ def score_stream(
     for index in order:
         pause = PAUSE_RMS * rng.standard_normal(SAMPLE_RATE).astype(np.float32)
         said += stream.step(np.concatenate((clips[int(index)].astype(np.float32) / 32768, pause)))
-    first: dict[int, str] = {}
+    first: dict[int, Keyword] = {}
     for keyword in said:  # two seconds to each clip
-        first.setdefault(max(int((keyword.time - EARLY_SECONDS) / 2), 0), keyword.word)
+        first.setdefault(max(int((keyword.time - EARLY_SECONDS) / 2), 0), keyword)
     wanted = {place: clips.clips[int(index)].word for place, index in enumerate(order)}
     wanted = {place: word for place, word in wanted.items() if word in spotter.words}
-    found = sum(first.get(place) == word for place, word in wanted.items())
-    decided = sum(place in first for place in wanted)
+    decided = {place: first[place] for place in wanted if place in first}
+    delays = [keyword.time - 2 * place for place, keyword in decided.items() if keyword.word == wanted[place]]
     return {
-        "found": found / len(wanted),
-        "wrong": (decided - found) / len(wanted),
-        "missed": 1 - decided / len(wanted),
-        "extra": len(said) - decided,
+        "found": len(delays) / len(wanted),
+        "wrong": (len(decided) - len(delays)) / len(wanted),
+        "missed": 1 - len(decided) / len(wanted),
+        "extra": len(said) - len(decided),
+        "delay": float(np.median(delays)) if delays else None,
     }
 
 
