@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from keywords_report import NARROW, markdown, plot
-from narrow import macs_of, narrow, network_options
+from narrow import network_options, start_of
 from study import Training, call, fit_command, make_parser, reported, split, train_all, write_report
 
 from lrnn.cli.console import progress
@@ -81,11 +81,7 @@ class Run(Training):
 
     def start(self, args) -> Path:
         """What a structured one starts from: the dense one of its width at the cost of the sparse one."""
-        dense, sparse = (replace(self, kind=kind).folder(args.runs) for kind in ("dense", "sparse"))
-        path = self.folder(args.runs).parent / "start.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        narrow(dense / "model.safetensors", macs_of(sparse / "model.lrnn"), path)
-        return path
+        return start_of(self, replace(self, kind="dense"), replace(self, kind="sparse"), args.runs)
 
 
 def main() -> None:

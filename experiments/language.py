@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from narrow import macs_of, narrow
+from narrow import start_of
 from study import Training, call, make_parser, reported, split, train_all, write_report
 
 import lrnn
@@ -78,12 +78,7 @@ class Run(Training):
     def start(self, args) -> Path:
         """What a structured one is trained from: the dense one narrowed to the cost of the sparse one."""
         sparse = replace(self, structured=False)
-        dense = replace(sparse, sparsity=0.0)
-        path = self.folder(args.runs).parent / "start.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        macs = macs_of(sparse.folder(args.runs) / "model.lrnn")
-        narrow(dense.folder(args.runs) / "model.safetensors", macs, path)
-        return path
+        return start_of(self, replace(sparse, sparsity=0.0), sparse, args.runs)
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from study import Training
+
 from lrnn.nn import SequenceModelConfig
 from lrnn.profile import count
 from lrnn.program import load
@@ -22,14 +24,21 @@ def narrow(dense: str | Path, macs: int, start: Path) -> None:
     Args:
         dense: the network.
         macs: multiply-accumulates per frame that are left, at most.
-        start: file to write, for `init_from`; one that is there stays.
+        start: file to write, for `init_from`.
     """
-    if start.is_file():
-        return
     model, meta = load_checkpoint(dense)
     bake(model)
     print(structured(model, macs), file=sys.stderr)
     model.save(start, {name: meta[name] for name in ("frontend", "keywords") if name in meta})
+
+
+def start_of(run: Training, dense: Training, sparse: Training, root: str) -> Path:
+    """What a structured run of a study starts from: its dense run, narrowed to the cost of its sparse one."""
+    path = run.folder(root).parent / "start.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        narrow(dense.folder(root) / "model.safetensors", macs_of(sparse.folder(root) / "model.lrnn"), path)
+    return path
 
 
 def macs_of(model: str | Path) -> int:

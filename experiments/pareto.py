@@ -3,26 +3,34 @@
     python experiments/pareto.py --data DIR -o experiments/results/pareto
 
 trains what is missing, goes on where a run was stopped, measures every model on the validation clips and
-writes the table (.md), the figures (.json) and the picture (.svg). With --report it only measures what is
+writes the table (.md), the figures (.json) and the picture (.svg). Beside sparse networks of equal steps
+stands structured pruning: the dense network of that width, trained, narrowed to the sparse one's cost, and
+trained for as many steps again. With --report it only measures what is
 there; rows of an earlier report whose models are elsewhere stay. The claim tested is the paper's: at equal
 quality sparse models need fewer multiply-accumulates and fewer bytes. Quality between two widths is
 interpolated along the logarithm of the cost.
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from compare import measure
+from narrow import network_options, start_of
 from study import Training, call, fit_command, make_parser, reported, split, train_all, write_report
 
 from lrnn.cli.console import progress
 from lrnn.data.ndns import NdnsFolder, find_validation
+from lrnn.train.checkpoint import load_checkpoint
 
-RECIPES = {"dense": "experiments/denoise-mini-dense.yaml", "sparse": "experiments/denoise-mini.yaml"}
+RECIPES = dict.fromkeys(("dense", "structured"), "experiments/denoise-mini-dense.yaml")
+RECIPES["sparse"] = "experiments/denoise-mini.yaml"
 WIDTHS = {"dense": (0.25, 0.5, 1.0), "sparse": (0.5, 1.0, 2.0)}
+NARROWED = (0.5, 1.0)
+"""Widths of which there is a dense network and a sparse one."""
+LOOKS = {"dense": ("#8a8a8a", "o"), "structured": ("#b5651d", "^"), "sparse": ("#1b4f8a", "s")}
 FRAMES_PER_SECOND = 125
 SPEED = {0.25: 3.6, 0.5: 2.2, 1.0: 1.0, 2.0: 0.33}
 """Optimiser steps, with their clips, in the time of one of k = 1 (198 ms; 55, 91 and 604 at the other widths:
@@ -38,8 +46,8 @@ AXES = {
 class Run(Training):
     """One training: `steps` optimiser steps of 16 mixtures of 2 s."""
 
-    kind: str  # "dense" or "sparse"
-    k: float
+    kind: str  # "dense", "sparse" or "structured"
+    k: float  # of a structured one before it was narrowed
     seed: int
     steps: int
 
@@ -49,7 +57,14 @@ class Run(Training):
 
     def command(self, args) -> list[str]:
         """The `lrnn fit` that makes it, or goes on with it."""
-        return fit_command([RECIPES[self.kind]], self, args, {"--model.k": self.k})
+        options = {"--model.k": self.k}
+        if self.kind == "structured":
+            start = start_of(self, replace(self, kind="dense"), replace(self, kind="sparse"), args.runs)
+            options = {
+                "--model.init_args.init_from": start,
+                **network_options(load_checkpoint(start)[0].config),
+            }
+        return fit_command([RECIPES[self.kind]], self, args, options)
 
 
 def main() -> None:
@@ -71,8 +86,10 @@ def main() -> None:
     if not args.report:
         known = [] if args.also is None else reported(runs, Path(args.also))
         missing = [run for run in runs if not any(run.is_of(row) for row in known)]
-        # The longest first, so that none is left over at the end.
-        train_all(sorted(missing, key=lambda r: -r.k), partial(train, args=args), args.jobs)
+        for structured in (False, True):  # which start from the others
+            those = [run for run in missing if (run.kind == "structured") == structured]
+            # The longest first, so that none is left over at the end.
+            train_all(sorted(those, key=lambda r: -r.k), partial(train, args=args), args.jobs)
     rows = measured(runs, args)
     write(Path(args.out), rows, claims(rows), args)
     print(Path(args.out).with_suffix(".md").read_text())
@@ -81,6 +98,8 @@ def main() -> None:
 def plan(steps: int, seeds: int, equal: str = "steps") -> list[Run]:
     """Every width once; sparse k = 1 and the dense widths around it, on which the claim rests, per seed."""
     once = [(kind, k, 0) for kind, widths in WIDTHS.items() for k in widths]
+    if equal == "steps":
+        once += [("structured", k, 0) for k in NARROWED]
     repeated = (("sparse", 1.0), ("dense", 0.25), ("dense", 0.5))
     again = [(kind, k, seed) for seed in range(1, seeds) for kind, k in repeated]
     count = {k: steps if equal == "steps" else 100 * round(steps * speed / 100) for k, speed in SPEED.items()}
@@ -164,14 +183,18 @@ def write(out: Path, rows: list[dict], found: dict, args) -> None:
 def markdown(rows: list[dict], found: dict, command: str) -> str:
     first, steps = rows[0], sorted({r["steps"] for r in rows})
     length = f"{steps[0]:,} steps each" if len(steps) == 1 else "equal times"
+    structured = [
+        "Structured: the dense network of that k, narrowed to the sparse one's cost, after as many steps again."
+    ] * any(r["kind"] == "structured" for r in rows)
     lines = [
-        f"# Dense and 90 %-sparse denoisers after {length}",
+        f"# Dense, structured and 90 %-sparse denoisers after {length}",
         "",
         f"`{command}`",
         "",
         f"{first['clips']} validation clips, noisy {first['noisy_si_snr']:.2f} dB SI-SNR. MMAC/s: millions",
         "of multiply-accumulates per second of audio: of all weights, of nonzero weights, and of nonzero",
         "weights on nonzero inputs.",
+        *structured,
         "",
         "| | k | seed | steps | SI-SNR | SI-SNRi | MMAC/s | nonzero | effective | kB |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -206,7 +229,7 @@ def plot(path: Path, rows: list[dict]) -> None:
         "file_bytes": (1e-3, "kB of the file"),
     }
     for panel, (column, (unit, label)) in zip(panels, axes.items(), strict=True):
-        for kind, colour, mark in (("dense", "#8a8a8a", "o"), ("sparse", "#1b4f8a", "s")):
+        for kind, (colour, mark) in LOOKS.items():
             draw(panel, [r for r in rows if r["kind"] == kind], column, unit, kind, colour, mark)
         panel.set_xscale("log", subs=())
         panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
@@ -221,10 +244,12 @@ def plot(path: Path, rows: list[dict]) -> None:
 
 def draw(panel, rows: list[dict], column: str, unit: float, kind: str, colour: str, mark: str) -> None:
     """Points of all runs, a line through the means of each width."""
+    if not rows:
+        return
     widths = sorted({r["k"] for r in rows})
     means = [np.mean([(r[column] * unit, r["si_snri"]) for r in rows if r["k"] == k], axis=0) for k in widths]
     panel.plot(*np.transpose(means), color=colour, linewidth=1)
-    label = "90 % sparse" if kind == "sparse" else "dense"
+    label = "90 % sparse" if kind == "sparse" else kind
     panel.scatter(
         [r[column] * unit for r in rows], [r["si_snri"] for r in rows], c=colour, marker=mark, label=label
     )

@@ -39,7 +39,8 @@ def main() -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     start = out / "start.safetensors"
-    narrow(args.dense, args.macs or macs_of(args.like), start)
+    if not start.is_file():
+        narrow(args.dense, args.macs or macs_of(args.like), start)
     folder = out / "fit" / "version_0"
     if not (folder / "model.lrnn").is_file():
         train(args, start, out)

@@ -69,10 +69,11 @@ def test_the_table_has_every_run_and_every_ratio(pareto):
 
 def test_the_plan_has_each_run_once_and_says_where_it_lives(pareto):
     runs = pareto.plan(6000, seeds=2)
-    assert len({run.name for run in runs}) == len(runs) == 9
+    assert len({run.name for run in runs}) == len(runs) == 11
     assert {(r.kind, r.k) for r in runs} == {
         *(("dense", k) for k in (0.25, 0.5, 1.0)),
         *(("sparse", k) for k in (0.5, 1.0, 2.0)),
+        *(("structured", k) for k in (0.5, 1.0)),
     }
 
 
