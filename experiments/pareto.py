@@ -184,7 +184,7 @@ def markdown(rows: list[dict], found: dict, command: str) -> str:
     first, steps = rows[0], sorted({r["steps"] for r in rows})
     length = f"{steps[0]:,} steps each" if len(steps) == 1 else "equal times"
     structured = [
-        "Structured: the dense network of that k, narrowed to the sparse one's cost, after as many steps again."
+        "Structured: the dense network of that k, narrowed to the sparse cost, after as many steps more."
     ] * any(r["kind"] == "structured" for r in rows)
     lines = [
         f"# Dense, structured and 90 %-sparse denoisers after {length}",
