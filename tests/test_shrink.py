@@ -387,6 +387,23 @@ def test_the_gated_linear_unit_alone():
     assert (glu(x) - whole(x)).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_language_models_logits_are_a_reader(tied):
+    """Of the residual stream; where the embedding makes them, through a product that no layer stands for."""
+    block = lrnn.HGRNBlockConfig(d_model=32, d_state=12, d_hidden=24)
+    config = lrnn.LanguageModelConfig(vocabulary=32, n_layers=2, block=block, tied=tied)
+    model, tokens = shaken(lrnn.LanguageModel(config)), torch.randint(32, (2, 7))
+    with torch.no_grad():
+        model.stack.blocks[1].glu.down_proj.weight[:, :3] = 0
+    before = model(tokens)[0]
+    report = shrink(model)
+    assert report.removed == {"stack.blocks.1.glu hidden units": (24, 21)}
+    assert (model(tokens)[0] - before).abs().max() < 1e-10
+    if not tied:
+        assert structured(model, report.after.macs // 2).after.macs <= report.after.macs // 2
+        assert model.config.d_model < 32
+
+
 @pytest.mark.parametrize("kind", ["hgrn", "s5"])
 def test_a_language_model_is_saved_with_its_sizes(kind, tmp_path):
     hgrn = lrnn.HGRNBlockConfig(d_model=6, d_state=4, d_hidden=10)

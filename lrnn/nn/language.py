@@ -110,7 +110,8 @@ class LanguageModel(nn.Module):
         if tokens.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"tokens has dtype {tokens.dtype}, expected torch.int64 or torch.int32")
         y, state = self.stack(self.embedding(tokens), state, reset)
-        return F.linear(y, self.output_matrix), state
+        logits = F.linear(y, self.embedding.weight) if self.head is None else self.head(y)
+        return logits, state
 
     def save(self, path: str | os.PathLike, meta: dict | None = None) -> None:
         """Write config, parameters and `meta` (JSON values) as one safetensors file; bake masks first."""

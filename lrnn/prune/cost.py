@@ -98,8 +98,9 @@ def _per_place(module: nn.Module) -> tuple[int, int]:
         return bounds, bounds
     if isinstance(module, GLU):
         return module.up_proj.out_features, module.up_proj.out_features
-    if isinstance(module, LanguageModel):  # the logits
-        return module.output_matrix.numel(), int(module.output_matrix.count_nonzero())
+    if isinstance(module, LanguageModel):  # logits by the embedding, where there is no head
+        tied = module.embedding.weight.detach().flatten()[: None if module.head is None else 0]
+        return tied.numel(), int(tied.count_nonzero())
     weights = module.values if isinstance(module, SparseLinear) else module.weight
     return weights.numel(), int(weights.count_nonzero())
 

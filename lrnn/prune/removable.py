@@ -92,10 +92,13 @@ def _any(linear: nn.Linear, dim: int) -> Tensor:
 
 
 def _used(member: Member, width: int, own: Tensor) -> Tensor:
-    """Flags of a layer's own channels as flags of the group's."""
+    """Flags of a layer's own channels as flags of the group's.
+
+    Behind a reshape that torch-pruning misreads it numbers channels that the layer does not have: in use.
+    """
     flags = torch.zeros(width, dtype=torch.bool)
     for channel, mine in member.channels.items():
-        flags[channel] = bool(own[mine].any())
+        flags[channel] = max(mine) >= len(own) or bool(own[mine].any())
     return flags
 
 
