@@ -14,7 +14,6 @@ from lrnn.program.fixed.lowering import Lowering, Rule
 from lrnn.program.fixed.tables import make_table
 from lrnn.program.fixed.weights import BIAS_BITS, decay_integers, map_integers, rotation_integers
 from lrnn.program.program import Program
-from lrnn.quant import quantize_weight
 from lrnn.quant.exponent import MOST_EXPONENT
 
 NORM_SCALE_BITS = 16
@@ -77,16 +76,11 @@ def _gated(to: Lowering, node: op.Gated) -> None:
 
 
 def _embedding(to: Lowering, node: op.Embedding) -> None:
-    bits = to.scheme.weight_bits
-    integers, exponents = quantize_weight(node.weight, bits, to.scheme.weight_scale)
-    made = to.made(node)
-    exponents = np.broadcast_to(exponents, len(node.weight)).astype(np.int64)
-    empty = ~node.weight.any(1)
-    tokens = {
-        "weight": integers.astype(np.int8 if bits <= 8 else np.int16),
-        "weight_exponent": np.where(empty, made["exponent"], exponents).clip(-127, 127).astype(np.int8),
-    }
-    to.add(node.name, fixed.Embedding(node.name, node.inputs, **tokens, **made))
+    made, bits, scale = to.made(node), to.scheme.weight_bits, to.scheme.weight_scale
+    none = np.zeros(len(node.weight), np.float32)
+    integers = map_integers(node.weight, none, bits, scale, x_exponent=0, exponent=made["exponent"])
+    rows = {"weight": integers.weight, "weight_exponent": integers.exponent}
+    to.add(node.name, fixed.Embedding(node.name, node.inputs, **rows, **made))
 
 
 def _relu(to: Lowering, node: op.Relu | op.PairRelu) -> None:
