@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -158,6 +159,21 @@ def test_tokens_go_in_as_they_are(scheme):
     if get_scheme(scheme).weight_bits >= 8:
         expected = program.nodes[0].weight[row]
         assert sqnr(found, expected) > 30
+
+
+def test_a_row_that_has_all_but_decayed_is_zeros():
+    """As weight decay leaves that of a token that no text holds: its own scale would be out of reach."""
+    program = tokens()
+    table = program.nodes[0].weight.copy()
+    table[5] *= 1e-25
+    program = replace(program, nodes=(replace(program.nodes[0], weight=table), *program.nodes[1:]))
+    x = np.arange(11, dtype=np.float32)[:, None]
+    for scheme in INTEGER_SCHEMES:
+        made = compile_fixed(program, calibrate(program, [x]), scheme)
+        values, _ = trace(made, x)
+        rows = values[made.nodes[0].name]
+        assert not rows[[3, 5]].any()
+        assert rows[4].any()
 
 
 def test_pruned_bare_to_single_states():

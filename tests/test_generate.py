@@ -252,6 +252,12 @@ class TestCommands:
         assert main(["generate", *arguments, "--model", path, "--engine", "numpy"]) == 2
         assert capsys.readouterr().err == f"lrnn: error: {message}\n"
 
+    def test_generate_refuses_what_is_no_text(self, path, capsys, monkeypatch):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8"))
+        for text in ("\udcff", "-"):
+            assert main(["generate", text, "--model", path, "--engine", "numpy"]) == 2
+            assert capsys.readouterr().err.startswith("lrnn: error: TEXT is not UTF-8 ('utf-8' codec can't")
+
     def test_eval(self, path, program, text, capsys):
         assert main(["eval", "text", "--data", text, "--model", path, "--engine", "torch", "--json"]) == 0
         report = json.loads(capsys.readouterr().out)
@@ -271,6 +277,14 @@ class TestCommands:
             15,
             14,
         ]  # whole characters
+
+    def test_eval_of_too_few_bytes_for_a_character(self, path, text, capsys):
+        command = ["eval", "text", "--model", path, "--engine", "torch", "--json", "--bytes", "1", "--data"]
+        assert main([*command, text]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert [(f["name"], f["bytes"]) for f in report["files"]] == [("a_val.txt", 1)]
+        assert main([*command, f"{text}/val/b.txt"]) == 2
+        assert capsys.readouterr().err == f"lrnn: error: {text}/val/b.txt: no text, expected some\n"
 
     def test_eval_refuses(self, path, text, tmp_path, capsys, monkeypatch):
         monkeypatch.delenv("LRNN_DATA", raising=False)

@@ -225,6 +225,21 @@ class TestEquations:
         assert (gamma < 1).all()
         assert HGRNStack(HGRNBlockConfig(d_model=6, d_state=4, d_hidden=4), 1).bounds().eq(0).all()
 
+    def test_bounds_stay_below_one_where_their_sum_rounds(self):
+        """A forget gate above one would make a state grow."""
+        deep = HGRNStack(HGRNBlockConfig(d_model=6, d_state=500, d_hidden=4), 4)
+        with torch.no_grad():
+            deep.lower_bounds.normal_(std=2.0)
+            deep.lower_bounds[0] = -20
+        shares = deep.lower_bounds.detach().softmax(0)
+        assert (shares[1:].sum(0) > 1).any()
+        gamma = deep.bounds()
+        assert (gamma < 1).all()
+        assert (gamma[-1] > 1 - 1e-6).all()
+        forget, write = deep.blocks[-1].mixer.gates(-50 * torch.ones(1, 1, 6), gamma[-1])
+        assert (forget <= 1).all()
+        assert (write >= 0).all()
+
     @pytest.mark.parametrize(
         ("relu", "sparse", "rectifiers"),
         [

@@ -39,6 +39,12 @@ def gated_program(size: int, turned: bool) -> Program:
     )
 
 
+def behind_a_table(program: Program) -> tuple[nodes.Node, ...]:
+    """Its nodes, which read rows of a table by the numbers of 6 tokens."""
+    read = [replace(n, inputs=tuple("table" if i == "input" else i for i in n.inputs)) for n in program.nodes]
+    return nodes.Embedding("table", ("input",), draw(6, program.input_width)), *read
+
+
 def run_numpy(program: Program, x: np.ndarray, state=None):
     executor = NumpyExecutor(program)
     state, out = state or executor.zero_state(), []
@@ -137,6 +143,17 @@ def test_half_precision_does_not_round_tokens():
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_tokens_may_be_of_any_floating_point_type(dtype, turned):
+    program = Program("input", 1, behind_a_table(gated_program(6, turned)), "h")
+    executor, x = TorchExecutor(program), torch.tensor([[[0.0], [5.0], [2.0]]])
+    expected, last = executor(x)
+    found, state = executor(x.to(dtype))
+    assert torch.equal(found, expected)
+    assert torch.equal(state["h"], last["h"])
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["real", "complex"])
 def test_any_cutting_of_time_gives_the_whole(turned):
     program, x = gated_program(6, turned), draw(40, 4)
     whole, last = run_numpy(program, x)
@@ -154,11 +171,7 @@ def test_file_holds_them_exactly(tmp_path, turned):
         "input",
         1,
         (
-            nodes.Embedding("table", ("input",), draw(6, 4)),
-            *(
-                replace(n, inputs=tuple("table" if i == "input" else i for i in n.inputs))
-                for n in gated.nodes
-            ),
+            *behind_a_table(gated),
             nodes.RmsNorm("norm", ("h",), draw(gated.output_width), 1e-5),
             nodes.Silu("y", ("norm",)),
         ),

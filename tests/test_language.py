@@ -143,6 +143,7 @@ class TestFiles:
     def test_configuration(self, kind):
         config = LanguageModelConfig(vocabulary=7, block=BLOCKS[kind], tied=True)
         assert LanguageModelConfig.from_dict(config.to_dict()) == config
+        assert LanguageModelConfig.from_dict({"vocabulary": 7}) == LanguageModelConfig(vocabulary=7)
         assert config.to_dict()["block"]["kind"] == ("s5" if kind == "s5" else "hgrn")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import numpy as np
@@ -74,6 +75,17 @@ def test_equals_the_model_over_thousands_of_frames():
     with torch.no_grad():
         stack.lower_bounds[1:] += 6
     check(stack, 3000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_another_type_compiles_to_what_it_computes_in_float32(dtype):
+    """Its phases too, which no model turns by in half precision."""
+    stack = make_stack(hgrn=AUTHORS).to(dtype)
+    program = lrnn.compile(stack)
+    x = torch.randn(50, SMALL["d_model"])
+    with torch.no_grad():
+        expected = copy.deepcopy(stack).float()(x[None])[0][0]
+    np.testing.assert_allclose(run_numpy(program, x.numpy()), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_bounds_are_constants_and_the_first_layer_has_none():

@@ -137,3 +137,27 @@ def test_errors():
         model(frames(4, 2, 5))
     with pytest.raises(ValueError, match=r"hx has c of shape \(2, 2, 5\), expected \(2, 2, 6\)"):
         model(frames(4, 2, 3), (None, frames(2, 2, 5)))
+    with pytest.raises(ValueError, match=r"hx has c of shape \(2, 1, 6\), expected \(2, 6\)"):
+        model(frames(4, 3), (None, frames(2, 1, 6)))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_no_step_at_all_is_refused(batch_first):
+    for shape in ((2, 0, 3) if batch_first else (0, 2, 3), (0, 3)):
+        with pytest.raises(ValueError, match=r"input has shape .*, of at least one step"):
+            rnn("s5", batch_first=batch_first)(frames(*shape))
+    assert (
+        rnn("s5", batch_first=batch_first)(frames(*((0, 2, 3) if batch_first else (2, 0, 3))))[0].numel() == 0
+    )
+
+
+@pytest.mark.parametrize("sort", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_state_of_another_batch_is_refused_with_packed_sequences(batch, sort):
+    """Too many are no more let through, the first of them taken, than too few."""
+    packed = pack_sequence([frames(5, 3), frames(2, 3)], enforce_sorted=sort)
+    state = frames(2, batch, 6)
+    with pytest.raises(ValueError, match=rf"hx has c of shape \(2, {batch}, 6\), expected \(2, 2, 6\)"):
+        rnn("s5")(packed, (state, state))
+    with pytest.raises(ValueError, match=r"input has data of shape \(7, 4\), expected \(steps, 3\)"):
+        rnn("s5")(pack_sequence([frames(5, 4), frames(2, 4)], enforce_sorted=sort))

@@ -10,6 +10,7 @@ import torch
 
 import lrnn
 from lrnn.models import DENOISER_FLOAT
+from lrnn.program import compile_fixed
 from lrnn.program.calibrate import calibrate
 from lrnn.program.rounded import rounded
 from lrnn.program.torch_executor import TorchExecutor
@@ -35,6 +36,22 @@ MODELS = [
     {"prenorm": False, "relu": "none"},
     {"glu": "none", "relu": "pair"},
 ]
+
+
+def test_the_matrices_of_an_s5_have_their_own_widths():
+    """The same for integers and for what rounds like them."""
+    program, scheme = lrnn.compile(network()), Scheme("own", b_bits=4, c_bits=5, weight_bits=6)
+    x = torch.randn(1, 50, 6, generator=torch.Generator().manual_seed(1))
+    made = {n.name: n for n in compile_fixed(program, calibrate(program, [x]), scheme).nodes}
+    checked = 0
+    for node, whole in zip(rounded(program, scheme).nodes, program.nodes, strict=True):
+        if whole.op == "linear":
+            bits = {"B": 4, "C": 5}.get(node.name.rpartition(".")[2], 6)
+            assert np.array_equal(node.weight, dequantize(*quantize_weight(whole.weight, bits)))
+            integers = made[node.name]
+            assert np.array_equal(dequantize(integers.weight, integers.weight_exponent), node.weight)
+            checked += 1
+    assert checked == 8
 
 
 @pytest.mark.parametrize("scheme", ["w8a8", "w4a8", "w2a8", "fp8"])

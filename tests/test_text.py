@@ -90,6 +90,8 @@ class TestFiles:
         (tmp_path / "a.md").write_text("x")
         with pytest.raises(ValueError, match=r"a\.md: found suffix '\.md', expected \.txt or \.parquet"):
             find_text(tmp_path / "a.md", "train")
+        with pytest.raises(FileNotFoundError, match=r"none: no such file or folder, expected text"):
+            find_text(tmp_path / "none", "train")
 
     def test_documents_of_parquet(self, tmp_path):
         texts = ["one", "", None, "zwölf", *(str(n) for n in range(2000))]
@@ -104,6 +106,26 @@ class TestFiles:
         (tmp_path / "c.parquet").write_bytes(b"nothing of the kind")
         with pytest.raises(ValueError, match=r"c\.parquet: not a parquet file that can be read"):
             list(documents(tmp_path / "c.parquet"))
+
+    @pytest.mark.parametrize("place", [10, 0.5])
+    def test_damage_within_parquet_names_the_file(self, place, tmp_path):
+        path = write_parquet(tmp_path / "a.parquet", [f"some words {n}" * 40 for n in range(500)])
+        whole = bytearray(path.read_bytes())
+        at = place if isinstance(place, int) else int(place * len(whole))
+        whole[at : at + 40] = b"\xff" * 40
+        path.write_bytes(whole)
+        with pytest.raises(ValueError, match=r"a\.parquet: not a parquet file that can be read \(.*\)$"):
+            list(documents(path))
+
+    def test_parquet_of_strings_that_are_no_utf8(self, tmp_path):
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        places = pa.py_buffer(np.array([0, 2, 4], np.int32))
+        column = pa.Array.from_buffers(pa.string(), 2, [None, places, pa.py_buffer(b"ab\xff\xfe")])
+        parquet.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+        with pytest.raises(ValueError, match=r"a\.parquet: not a parquet file that can be read .*utf-8"):
+            list(documents(tmp_path / "a.parquet"))
 
 
 class TestTokens:
@@ -158,6 +180,25 @@ class TestTokens:
         assert np.flatnonzero(first).tolist() == [0, len(alone)]
         assert tokenizer.dtype == np.uint16
 
+    def test_a_tokenizer_that_cuts_and_pads_batches_gives_whole_texts(self, tmp_path):
+        tokenizers = pytest.importorskip("tokenizers")
+        path = word_tokenizer(tmp_path / "tokenizer.json")
+        made = tokenizers.Tokenizer.from_file(str(path))
+        made.enable_truncation(3)
+        made.enable_padding(length=8)
+        texts = [b"the cat sat on the mat", b"a"]
+        found = Tokenizer(made.to_str()).encode(texts)
+        expected = Tokenizer.read(path).encode(texts)
+        assert [tokens.tolist() for tokens in found] == [tokens.tolist() for tokens in expected]
+
+    def test_numbers_may_be_left_out(self):
+        tokenizers = pytest.importorskip("tokenizers")
+        made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 300}, unk_token="a"))
+        made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        tokenizer = Tokenizer(made.to_str())
+        assert (tokenizer.vocabulary, tokenizer.dtype) == (301, np.uint16)
+        assert tokenizer.encode([b"a b"])[0].tolist() == [0, 300]
+
     def test_no_text_at_all(self, tmp_path):
         corpus(tmp_path, a_txt=b"")
         with pytest.raises(ValueError, match=r"a\.txt: no text, expected some"):
@@ -205,6 +246,8 @@ class TestRows:
             Rows(of(b"abcdefg"), 4, 0, 0, 1)
         with pytest.raises(ValueError, match="length is 3, expected 1 to 2, the tokens to predict"):
             EvenRows(of(b"abc"), 3, 1)
+        with pytest.raises(ValueError, match="length is 0, expected 1 to 2, the tokens to predict"):
+            EvenRows(of(b"abc"), 0, 1)
 
 
 class TestDecoding:
@@ -228,6 +271,15 @@ class TestDecoding:
         decoder = tokenizer.decoder()
         parts = [decoder.step(int(t)) for t in tokenizer.encode([text.encode()])[0]]
         assert "".join(parts) + decoder.end() == text
+
+    def test_a_line_may_begin_with_a_space(self):
+        """A decoder that drops the first space of a text does not drop that of a line."""
+        tokenizers = pytest.importorskip("tokenizers")
+        made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"▁a": 0, "\n": 1, "▁b": 2}, unk_token="▁a"))
+        made.decoder = tokenizers.decoders.Metaspace()
+        tokens = [0, 2, 1, 2, 0, 1, 1, 2]
+        decoder = Tokenizer(made.to_str()).decoder()
+        assert "".join(map(decoder.step, tokens)) + decoder.end() == made.decode(tokens) == "a b\n b a\n\n b"
 
     def test_a_broken_tokenizer_is_named(self, tmp_path):
         pytest.importorskip("tokenizers")

@@ -19,6 +19,7 @@ pytest.importorskip("jsonargparse")
 
 import lightning as L
 import tiny_run
+from text_cases import word_tokenizer
 
 from lrnn.data.rows import IGNORED, Row
 from lrnn.nn import HGRNBlockConfig, LanguageModelConfig
@@ -199,6 +200,11 @@ class TestData:
         with pytest.raises(ValueError, match=f"{name} is 0, expected at least 1"):
             TextData("text", **{name: 0})
 
+    def test_a_tokenizer_wants_a_row_for_each_token(self, tmp_path):
+        text = data(tmp_path, tokenizer=str(word_tokenizer(tmp_path / "tokenizer.json")))
+        with pytest.raises(ValueError, match=r"network\.vocabulary is 256, expected at least \d+, the token"):
+            trainer(tmp_path, max_steps=1).fit(LanguageModule(NETWORK), text)
+
     def test_validation_text_may_be_elsewhere(self, tmp_path):
         text = data(tmp_path, validation_root=str(tmp_path / "text" / "a_train.txt"))
         text.setup("fit")
@@ -301,3 +307,28 @@ def test_checkpoint_names_its_kind(tmp_path):
     assert read_checkpoint(tmp_path / "m.ckpt")["lrnn"]["kind"] == "LanguageModel"
     model, _ = load_checkpoint(tmp_path / "m.ckpt")
     assert isinstance(model, lrnn.LanguageModel)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda entry: entry.pop("config"), "found no entry 'config', expected one as `lrnn fit` writes it"),
+        (lambda entry: entry.pop("meta"), "found no entry 'meta'"),
+        (
+            lambda entry: entry["config"].update(depth=3),
+            "do not fit: LanguageModelConfig has no field 'depth'",
+        ),
+        (lambda entry: entry["config"].update(n_layers=3), "do not fit: Error.* loading state_dict"),
+        (lambda entry: entry.update(kind="Transformer"), "do not fit: found a model of kind 'Transformer'"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named(change, message, tmp_path):
+    model = lrnn.LanguageModel(NETWORK)
+    entry = {"kind": "LanguageModel", "config": NETWORK.to_dict(), "meta": {}}
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": state, "lrnn": entry}, tmp_path / "m.ckpt")
+    load_checkpoint(tmp_path / "m.ckpt")
+    change(entry)
+    torch.save({"state_dict": state, "lrnn": entry}, tmp_path / "m.ckpt")
+    with pytest.raises(ValueError, match=rf"m\.ckpt: .*{message}"):
+        load_checkpoint(tmp_path / "m.ckpt")

@@ -55,6 +55,8 @@ def run(args) -> int:
     scorer = Scorer(lrnn.load(model), args.engine)
     by_file = _scored(scorer, {path: list(_read(scorer, path, args.bytes)) for path in files})
     scores = [score for found in by_file.values() for score in found]
+    if not scores:
+        raise ValueError(f"{args.data}: no text, expected some")
     total = bits_per_byte(scores)
     report = {
         "task": "text",
@@ -98,7 +100,7 @@ def _read(scorer, path: Path, most: int | None) -> Iterator[_Text]:
 
 
 def _scored(scorer, texts: dict[Path, list[_Text]]) -> dict[Path, list]:
-    """Each document's score, by file; draws how far it is."""
+    """The scores of documents that have tokens, by file; draws how far it is."""
     from lrnn.data.text_program import Scored
 
     every = [(path, text) for path, found in texts.items() for text in found]
@@ -108,7 +110,8 @@ def _scored(scorer, texts: dict[Path, list[_Text]]) -> dict[Path, list]:
         bits[i].append(piece)
     scores: dict[Path, list] = {path: [] for path in texts}
     for (path, text), found in zip(every, bits, strict=True):
-        scores[path].append(Scored(np.concatenate(found), text.bytes))
+        if len(text.tokens):
+            scores[path].append(Scored(np.concatenate(found), text.bytes))
     return scores
 
 

@@ -44,7 +44,11 @@ def run(args) -> int:
     if args.tokens < 0:
         raise ValueError(f"--tokens is {args.tokens}, expected 0 or more")
     sampler = Sampler(args.temperature, args.top_p, args.seed)
-    text = sys.stdin.read() if args.text == "-" else args.text
+    try:
+        text = sys.stdin.read() if args.text == "-" else args.text
+        text.encode()
+    except UnicodeError as error:
+        raise ValueError(f"TEXT is not UTF-8 ({error})") from None
     engine = args.engine or default_engine()
     generator = Generator(lrnn.load(args.model or LANGUAGE), engine)
     if not generator.read(text):

@@ -70,9 +70,9 @@ class EvenRows(Dataset):
     """
 
     def __init__(self, tokens: Tokens, length: int, count: int):
-        room = (len(tokens) - 1) // length
-        if length < 1 or room < 1:
+        if not 1 <= length < len(tokens):
             raise ValueError(f"length is {length}, expected 1 to {len(tokens) - 1}, the tokens to predict")
+        room = (len(tokens) - 1) // length
         self.tokens, self.length, self.count = tokens, length, min(count, room)
 
     def __len__(self) -> int:

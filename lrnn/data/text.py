@@ -37,6 +37,8 @@ def find_text(data, split: Split) -> list[Path]:
         if data.suffix not in _SUFFIXES:
             raise ValueError(f"{data}: found suffix {data.suffix!r}, expected .txt or .parquet")
         return [data]
+    if not data.is_dir():
+        raise FileNotFoundError(f"{data}: no such file or folder, expected text")
     folder = data / "text-mini" if (data / "text-mini").is_dir() else data
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES and path.is_file()]
     found = [path for path in files if split_of(path.relative_to(folder)) == split]
@@ -58,7 +60,8 @@ def documents(path: Path) -> Iterator[bytes]:
     """The documents of a file, in order, as UTF-8; empty ones are left out.
 
     Raises:
-        ValueError or OSError that names the file.
+        OSError of a .txt file, or ValueError: it cannot be read; names the file.
+        ImportError: parquet needs pyarrow, which is not installed.
     """
     if path.suffix == ".txt":
         text = path.read_bytes()
@@ -85,5 +88,6 @@ def _rows(path: Path) -> Iterator[str | None]:
                 raise ValueError(f"{path}: the column {COLUMN!r} holds {kind}, expected strings")
             for batch in file.iter_batches(_ROWS, columns=[COLUMN]):
                 yield from batch.column(0).to_pylist()
-    except ArrowException as error:
-        raise ValueError(f"{path}: not a parquet file that can be read ({error})") from None
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a parquet file that can be read ({reason})") from None

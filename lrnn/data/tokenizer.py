@@ -21,6 +21,8 @@ class Tokenizer:
     def __init__(self, definition: str | None = None):
         self.definition = definition
         self._tokenizer = None if definition is None else _load(definition)
+        numbers = range(256) if self._tokenizer is None else self._tokenizer.get_vocab().values()
+        self._vocabulary = 1 + max(numbers, default=0)
 
     @classmethod
     def read(cls, path: str | os.PathLike | None) -> Tokenizer:
@@ -36,8 +38,8 @@ class Tokenizer:
 
     @property
     def vocabulary(self) -> int:
-        """Tokens there are."""
-        return 256 if self._tokenizer is None else self._tokenizer.get_vocab_size()
+        """Tokens are below it; it is how many there are, unless numbers between them are left out."""
+        return self._vocabulary
 
     @property
     def dtype(self) -> np.dtype:
@@ -94,8 +96,9 @@ class Decoder:
         if text.endswith("\ufffd"):  # in the middle of a character
             return ""
         new, self._given = text[len(self._given) :], text
-        if text.endswith("\n"):  # nothing before it has a say in what follows
-            self._pending, self._given = [], ""
+        if text.endswith("\n"):  # nothing before its token has a say in what follows
+            self._pending = [token]
+            self._given = self._tokenizer.decode(self._pending)
         return new
 
     def end(self) -> str:
@@ -111,6 +114,10 @@ def _load(definition: str):
     except ModuleNotFoundError:
         raise ImportError("a tokenizer.json needs tokenizers: pip install 'lrnn[text]'") from None
     try:
-        return tokenizers.Tokenizer.from_str(definition)
+        tokenizer = tokenizers.Tokenizer.from_str(definition)
     except Exception as error:  # the library raises nothing narrower
         raise ValueError(f"not a tokenizer.json ({str(error).splitlines()[0]})") from None
+    # A file may ask for both, for batches of a model of fixed length: here texts are whole and apart.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

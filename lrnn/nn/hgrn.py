@@ -63,10 +63,7 @@ class HGRN(nn.Module):
         self.g_proj = linear(d_model, width, options.bias)
         self.o_proj = linear(width, d_model, options.bias)
         self.write, self.bound = nn.Sigmoid(), nn.Identity()  # of the input gate, free and bounded
-        self.share, self.rotation = (
-            nn.Identity(),
-            nn.Identity(),
-        )  # of the constants 1 - gamma, (cos, sin) theta
+        self.share, self.rotation = nn.Identity(), nn.Identity()  # of constants: 1 - gamma, (cos, sin) theta
         self.input_activation = nn.ReLU() if relu else nn.SiLU()
         self.gate_activation = nn.ReLU() if relu else nn.SiLU()
         make_norm = RMSNorm if options.norm == "rms" else nn.LayerNorm
@@ -116,8 +113,7 @@ class HGRN(nn.Module):
         forget, write = self.gates(x, lower_bound)
         i = at_least_float32(self.input_activation(self.i_proj(x)))
         if self.is_complex:
-            theta = at_least_float32(self.theta)
-            turn = self.rotation(torch.stack((theta.cos(), theta.sin()), -1))  # (N, 2)
+            turn = self.rotation(self.turn())
             forget = torch.complex(forget * turn[:, 0], forget * turn[:, 1])
             i = torch.view_as_complex(i.unflatten(-1, (-1, 2)))
         return scan(forget, write * i, state, reset)
@@ -133,6 +129,11 @@ class HGRN(nn.Module):
         write = self.bound(share * write)
         # 1 - write, in a form that never rounds below the bound.
         return lower_bound + (free - share) + (share - write), write
+
+    def turn(self) -> Tensor:
+        """exp(j theta) of a complex recurrence: cos and sin, (N, 2), in float32 or wider."""
+        theta = at_least_float32(self.theta)
+        return torch.stack((theta.cos(), theta.sin()), -1)
 
     def _check(self, x: Tensor, state: Tensor | None, lower_bound: Tensor | None) -> None:
         check_frames(x, self.d_model)

@@ -102,7 +102,8 @@ class HGRNStack(nn.Module):
         """gamma (L, N), in float32 or wider."""
         p = F.softmax(at_least_float32(self.lower_bounds), dim=0)
         # The sum of the others, not a difference: the first is zero to the bit.
-        return torch.cat([torch.zeros_like(p[:1]), p[1:].cumsum(0)])
+        sums = torch.cat([torch.zeros_like(p[:1]), p[1:].cumsum(0)])
+        return sums.clamp(max=1 - torch.finfo(p.dtype).eps / 2)  # which rounding may carry above one
 
     def forward(
         self, x: Tensor, state: tuple[Tensor | None, ...] | None = None, reset: Tensor | None = None

@@ -38,7 +38,13 @@ class HubMixin(PyTorchModelHubMixin, library_name="lrnn"):
 
     @classmethod
     def _from_pretrained(cls, *, config: Any = None, **options: Any) -> Any:
-        if not isinstance(config, dict):
-            raise ValueError(f"{options.get('model_id')}: found no config.json, expected that of a model")
-        made = get_type_hints(cls.__init__)["config"].from_dict(config)
+        folder, kind = options.get("model_id"), get_type_hints(cls.__init__)["config"]
+        if config is None:
+            raise ValueError(f"{folder}: found no config.json, expected that of a model")
+        # Where annotations are no strings, the mixin makes a dataclass, of plain values inside.
+        values = config.to_dict() if isinstance(config, kind) else config
+        try:
+            made = kind.from_dict(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder}: config.json does not fit a {cls.__name__}: {error}") from None
         return super()._from_pretrained(config=made, **{"strict": True, **options})

@@ -58,6 +58,8 @@ class LanguageModelConfig:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}")
+        if "block" not in values:
+            return cls(**values)
         block = dict(values["block"])
         kind = block.pop("kind", None)
         if kind not in _BLOCKS:

@@ -101,16 +101,15 @@ class LRNN(nn.Module):
         Returns:
             y, in the form of the input, and (h, c): h (num_layers, B, hidden_size), the output of each layer
             at the last step of each sequence, and c (num_layers, B, state_size); without B as the input.
+
+        Raises:
+            ValueError: the input or c has another shape, or there is no step.
         """
         carried = None if hx is None else hx[1]
         if isinstance(input, PackedSequence):
+            self._check_packed(input, carried)
             return self._packed(input, carried)
-        if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
-            expected = "(batch, time, " if self.batch_first else "(time, batch, "
-            raise ValueError(
-                f"input has shape {tuple(input.shape)}, expected {expected}{self.input_size}) or "
-                f"(time, {self.input_size})"
-            )
+        self._check(input, carried)
         if input.ndim == 2:
             y, (h, c) = self._run(input[None], None if carried is None else carried[:, None])
             return y[0], (h[:, 0], c[:, 0])
@@ -119,14 +118,33 @@ class LRNN(nn.Module):
         y, state = self._run(input.transpose(0, 1), carried)
         return y.transpose(0, 1), state
 
+    def _check(self, x: Tensor, carried: Tensor | None) -> None:
+        time = self.batch_first if x.ndim == 3 else 0  # its axis
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size or not x.shape[time]:
+            expected = "(batch, time, " if self.batch_first else "(time, batch, "
+            raise ValueError(
+                f"input has shape {tuple(x.shape)}, expected {expected}{self.input_size}) or "
+                f"(time, {self.input_size}), of at least one step"
+            )
+        self._check_carried(carried, () if x.ndim == 2 else (x.shape[1 - time],))
+
+    def _check_packed(self, packed: PackedSequence, carried: Tensor | None) -> None:
+        if packed.data.ndim != 2 or packed.data.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input has data of shape {tuple(packed.data.shape)}, expected (steps, {self.input_size})"
+            )
+        self._check_carried(carried, (int(packed.batch_sizes[0]),))
+
+    def _check_carried(self, carried: Tensor | None, batch: tuple[int, ...]) -> None:
+        expected = (self.num_layers, *batch, self.state_size)
+        if carried is not None and carried.shape != expected:
+            raise ValueError(f"hx has c of shape {tuple(carried.shape)}, expected {expected}")
+
     def flatten_parameters(self) -> None:
         """Nothing: for models that call it on their nn.LSTM."""
 
     def _run(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, State]:
         """x (B, T, input_size), carried (L, B, S) -> y (B, T, hidden_size) and (h, c)."""
-        if carried is not None and carried.shape != (self.num_layers, len(x), self.state_size):
-            expected = (self.num_layers, len(x), self.state_size)
-            raise ValueError(f"hx has c of shape {tuple(carried.shape)}, expected {expected}")
         bounds = self.stack.bounds() if self.cell == "hgrn" else (None,) * self.num_layers
         x, last, after = self.proj(x), [], []
         for k in range(self.num_layers):

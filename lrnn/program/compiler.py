@@ -31,9 +31,7 @@ Rule = Callable[["Graph", nn.Module, str, str], str]
 AnyRule = TypeVar("AnyRule", bound=Rule)
 
 _RULES: dict[type[nn.Module], Rule] = {}
-_MODELS: dict[
-    type[nn.Module], Callable[[nn.Module], int]
-] = {}  # what `compile` takes: width of an input frame
+_MODELS: dict[type[nn.Module], Callable[[nn.Module], int]] = {}  # what `compile` takes: width of its frames
 
 
 def lowers(

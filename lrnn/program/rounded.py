@@ -13,6 +13,7 @@ import torch
 
 from lrnn.program import nodes as op
 from lrnn.program.calibrate import gates, messages
+from lrnn.program.fixed.weights import matrix_bits
 from lrnn.program.program import Program
 from lrnn.quant import Ranges, Scheme, get_scheme
 from lrnn.quant.exponent import MOST_GATE_EXPONENT, decay_to_grid, rotation_to_grid
@@ -36,7 +37,7 @@ def rounded(program: Program, scheme: str | Scheme, ranges: Ranges | None = None
     """
     scheme = get_scheme(scheme)
     readers = {name: [n for n in program.nodes if name in n.inputs] for name in program.widths}
-    nodes = [_with_rounded_weights(program, node, readers, scheme) for node in program.nodes]
+    nodes = [_with_rounded_weights(program, node, scheme) for node in program.nodes]
     if ranges is None or scheme.float_weights:
         return replace(program, nodes=tuple(nodes))
     exponents = {}
@@ -65,9 +66,7 @@ def _narrow(program: Program, readers: dict[str, list[op.Node]]) -> list[str]:
     return [name for name in program.widths if name in found]
 
 
-def _with_rounded_weights(
-    program: Program, node: op.Node, readers: dict[str, list[op.Node]], scheme: Scheme
-) -> op.Node:
+def _with_rounded_weights(program: Program, node: op.Node, scheme: Scheme) -> op.Node:
     if isinstance(node, op.Diagonal) and not scheme.float_weights:
         a = torch.view_as_complex(torch.from_numpy(node.a.astype(np.float64)))
         return replace(node, a=_float32(torch.view_as_real(decay_to_grid(a, scheme.a_bits))))
@@ -84,15 +83,7 @@ def _with_rounded_weights(
     if isinstance(node, op.Embedding):
         return replace(node, weight=_on_grid(node.weight, scheme, scheme.weight_bits, scheme.weight_scale))
     if isinstance(node, op.Linear):
-        makers = {n.name: n for n in program.nodes}
-        source = makers.get(node.inputs[0])
-        if isinstance(source, (op.Relu, op.PairRelu)):
-            source = makers.get(source.inputs[0])
-        bits = scheme.weight_bits
-        if any(isinstance(n, op.Diagonal) for n in readers[node.name]):
-            bits = scheme.b_bits
-        elif isinstance(source, op.Diagonal):
-            bits = scheme.c_bits
+        bits = matrix_bits(program, node, scheme)
         return replace(node, weight=_on_grid(node.weight, scheme, bits, scheme.weight_scale))
     return node
 

@@ -43,9 +43,7 @@ def hgrn(graph: Graph, layer: HGRN, path: str, x: str, bound: Tensor | None = No
         write = graph.add(op.Affine(f"{path}.bound", (write,), scale, np.zeros_like(scale)))
     i = graph.lower(layer.i_proj, f"{path}.i_proj", x)
     i = graph.lower(layer.input_activation, f"{path}.input", i)
-    rotation = None
-    if layer.is_complex:
-        rotation = np.stack([array(layer.theta.cos()), array(layer.theta.sin())], axis=-1)
+    rotation = array(layer.turn()) if layer.is_complex else None
     h = graph.add(op.Gated(f"{path}.state", (write, i), layer.d_state, rotation))
     h = graph.lower(layer.norm, f"{path}.norm", h)
     gate = graph.lower(layer.g_proj, f"{path}.g_proj", x)

@@ -41,12 +41,13 @@ class TorchExecutor(nn.Module):
         """A chunk of time.
 
         Args:
-            x: (B, T, input_width) floating point; converted to the buffers' floating-point type, float32.
+            x: (B, T, input_width) floating point; converted to the buffers' floating-point type, float32,
+                unless it holds tokens.
             state: what an earlier call returned; None is zeros.
 
         Returns:
             y (B, T, output_width), and the state after the last frame: (B, width) by name, as
-            `program.state_widths` and `state_dtypes` say.
+            `program.state_widths` and `state_dtypes` say, floats in the buffers' type.
 
         Raises:
             TypeError: x is not floating point.
@@ -65,7 +66,7 @@ class TorchExecutor(nn.Module):
         if x.ndim != 3 or x.shape[-1] != self.program.input_width:
             raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, T, {self.program.input_width})")
         if not self.program.reads_tokens:  # whose numbers half precision would round
-            x = x.to(next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32))
+            x = x.to(self._floats())
         if not torch.isfinite(x).all():
             raise ValueError("x has NaN or infinite values")
         if self.program.reads_tokens:
@@ -85,9 +86,12 @@ class TorchExecutor(nn.Module):
                 values[node.name] = compute(weights, *inputs)
         return values, after
 
+    def _floats(self) -> torch.dtype:
+        return next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32)
+
     def _zero_state(self, x: Tensor) -> State:
-        """Zeros in the type that each node remembers, floats in that of x."""
-        types = {"float32": x.dtype, "int32": torch.int32, "int64": torch.int64}
+        """Zeros in the type that each node remembers, on the device of x."""
+        types = {"float32": self._floats(), "int32": torch.int32, "int64": torch.int64}
         return {
             node.name: x.new_zeros(len(x), node.state_width, dtype=types[node.state_dtype])
             for node in self.program.nodes

@@ -43,7 +43,17 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Model, dict]:
     checkpoint = read_checkpoint(path)
     if KEY not in checkpoint:
         raise ValueError(f"{path}: found a checkpoint without {KEY!r}, expected one that `lrnn fit` wrote")
-    model = make_model(checkpoint[KEY].get("kind", "SequenceModel"), checkpoint[KEY]["config"])
+    try:
+        return _restored(checkpoint)
+    except KeyError as error:
+        raise ValueError(f"{path}: found no entry {error}, expected one as `lrnn fit` writes it") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: configuration and parameters do not fit: {error}") from None
+
+
+def _restored(checkpoint: dict[str, Any]) -> tuple[Model, dict]:
+    entry = checkpoint[KEY]
+    model = make_model(entry.get("kind", "SequenceModel"), entry["config"])
     state = {
         name.removeprefix(PREFIX): tensor
         for name, tensor in checkpoint["state_dict"].items()
@@ -51,17 +61,14 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[Model, dict]:
     }
     attach_masks(model, state)
     quantization = checkpoint.get(QUANTIZATION)
-    if quantization is not None:
-        exclude = [pattern.removeprefix(PREFIX) for pattern in quantization.pop("exclude")]
-        prepare(model, Scheme.from_json(quantization["scheme"]), exclude)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: parameters do not fit its configuration: {error}") from None
     if quantization is None:
-        return model, checkpoint[KEY]["meta"]
+        model.load_state_dict(state)
+        return model, entry["meta"]
+    exclude = [pattern.removeprefix(PREFIX) for pattern in quantization.pop("exclude")]
+    prepare(model, Scheme.from_json(quantization["scheme"]), exclude)
+    model.load_state_dict(state)
     convert(model)
-    return model, {**checkpoint[KEY]["meta"], QUANTIZATION: quantization}
+    return model, {**entry["meta"], QUANTIZATION: quantization}
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:

@@ -86,6 +86,19 @@ class LanguageModule(L.LightningModule):
             fully_shard(block, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
 
+    def setup(self, stage: str) -> None:
+        """Refuse data of tokens that the network has no row for."""
+        known, found = self.model.config.vocabulary, getattr(self._tokenizer, "vocabulary", 0)
+        if found > known:
+            raise ValueError(
+                f"network.vocabulary is {known}, expected at least {found}, the tokenizer's tokens"
+            )
+
+    @property
+    def _tokenizer(self) -> Any:
+        """The data's; None where they have none."""
+        return getattr(self.trainer.datamodule, "tokenizer", None)
+
     def _start_from(self, path: str) -> None:
         source, _ = load_checkpoint(path)
         bake(source)
@@ -148,8 +161,7 @@ class LanguageModule(L.LightningModule):
     @property
     def meta(self) -> dict:
         """What travels with the trained model beside its parameters: how text becomes its tokens."""
-        tokenizer = getattr(self.trainer.datamodule, "tokenizer", None)
-        return {"text": {"tokenizer": getattr(tokenizer, "definition", None)}}
+        return {"text": {"tokenizer": getattr(self._tokenizer, "definition", None)}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what load_checkpoint makes the model from, in plain values."""

@@ -12,9 +12,13 @@ from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.exponents import TABLE_BITS
 from lrnn.program.fixed.lowering import Lowering, Rule
 from lrnn.program.fixed.tables import make_table
-from lrnn.program.fixed.weights import BIAS_BITS, decay_integers, map_integers, rotation_integers
-from lrnn.program.program import Program
-from lrnn.quant import quantize_weight
+from lrnn.program.fixed.weights import (
+    BIAS_BITS,
+    decay_integers,
+    map_integers,
+    matrix_bits,
+    rotation_integers,
+)
 from lrnn.quant.exponent import MOST_EXPONENT
 
 NORM_SCALE_BITS = 16
@@ -23,26 +27,12 @@ MOST_EPS_BITS = 60  # of a norm's eps, which its sums of squares have to leave r
 
 def _linear(to: Lowering, node: op.Linear) -> None:
     names, (x,) = to.read(node, to.scheme.matrix_input_bits)
-    made = to.made(node)
-    bits = to.scheme.weight_bits
-    if any(isinstance(reader, op.Diagonal) for reader in to.exponents.readers[node.name]):
-        bits = to.scheme.b_bits
-    elif _reads_a_state(to.program, node):
-        bits = to.scheme.c_bits
+    made, bits = to.made(node), matrix_bits(to.program, node, to.scheme)
     bias = np.zeros(len(node.weight), np.float32) if node.bias is None else node.bias
     room = min(BIAS_BITS, to.scheme.accumulator_bits - 1)  # for half of an accumulator
     scale = to.scheme.weight_scale
     integers = map_integers(node.weight, bias, bits, scale, x.exponent, made["exponent"], room)
     to.add(node.name, fixed.Linear(node.name, names, **integers.named("weight"), **made))
-
-
-def _reads_a_state(program: Program, node: op.Linear) -> bool:
-    """Whether it is the C of an S5: what it reads is a state, or a state's ReLU."""
-    makers = {n.name: n for n in program.nodes}
-    maker = makers.get(node.inputs[0])
-    if isinstance(maker, (op.Relu, op.PairRelu)):
-        maker = makers.get(maker.inputs[0])
-    return isinstance(maker, op.Diagonal)
 
 
 def _affine(to: Lowering, node: op.Affine) -> None:
@@ -77,16 +67,11 @@ def _gated(to: Lowering, node: op.Gated) -> None:
 
 
 def _embedding(to: Lowering, node: op.Embedding) -> None:
-    bits = to.scheme.weight_bits
-    integers, exponents = quantize_weight(node.weight, bits, to.scheme.weight_scale)
-    made = to.made(node)
-    exponents = np.broadcast_to(exponents, len(node.weight)).astype(np.int64)
-    empty = ~node.weight.any(1)
-    tokens = {
-        "weight": integers.astype(np.int8 if bits <= 8 else np.int16),
-        "weight_exponent": np.where(empty, made["exponent"], exponents).clip(-127, 127).astype(np.int8),
-    }
-    to.add(node.name, fixed.Embedding(node.name, node.inputs, **tokens, **made))
+    made, bits, scale = to.made(node), to.scheme.weight_bits, to.scheme.weight_scale
+    none = np.zeros(len(node.weight), np.float32)
+    integers = map_integers(node.weight, none, bits, scale, x_exponent=0, exponent=made["exponent"])
+    rows = {"weight": integers.weight, "weight_exponent": integers.exponent}
+    to.add(node.name, fixed.Embedding(node.name, node.inputs, **rows, **made))
 
 
 def _relu(to: Lowering, node: op.Relu | op.PairRelu) -> None:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrnn.program import nodes as op
-from lrnn.quant import WeightScale, largest_integer, quantize_decay, quantize_rotation, quantize_weight
+from lrnn.program.program import Program
+from lrnn.quant import (
+    Scheme,
+    WeightScale,
+    largest_integer,
+    quantize_decay,
+    quantize_rotation,
+    quantize_weight,
+)
 
 MOST_SHIFT = 30
 """Bits that the sums of a row stand finer than its value; more would round to nothing."""
@@ -26,6 +34,19 @@ class MapIntegers:
     def named(self, weight: str) -> dict[str, np.ndarray]:
         """As the fields of a node that calls its weight so."""
         return {weight: self.weight, f"{weight}_exponent": self.exponent, "bias": self.bias}
+
+
+def matrix_bits(program: Program, node: op.Linear, scheme: Scheme) -> int:
+    """Width of a matrix's weights: of B, which a state of an S5 reads, and of C, which reads one or its ReLU,
+    those of their own.
+    """
+    if any(isinstance(n, op.Diagonal) for n in program.nodes if node.name in n.inputs):
+        return scheme.b_bits
+    makers = {n.name: n for n in program.nodes}
+    source = makers.get(node.inputs[0])
+    if isinstance(source, (op.Relu, op.PairRelu)):
+        source = makers.get(source.inputs[0])
+    return scheme.c_bits if isinstance(source, op.Diagonal) else scheme.weight_bits
 
 
 def map_integers(
