@@ -58,6 +58,14 @@ def test_debug_shows_the_traceback(tmp_path):
         main(["--debug", "profile", str(tmp_path / "missing.lrnn")])
 
 
+@pytest.mark.parametrize("command", [["profile", "no.lrnn"], ["eval", "denoise"], ["eval", "keywords"]])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(command, capsys):
+    pytest.importorskip("matplotlib")
+    data = [] if command[0] == "profile" else ["--data", "nowhere"]
+    assert main([*command, *data, "--plot", "p.xyz"]) == 2
+    assert "p.xyz: found suffix 'xyz'" in capsys.readouterr().err
+
+
 def test_profile_counts_what_the_definition_says(tmp_path, capsys):
     """At k = 1: 257 H + the sum over layers of (2PH + 4P + 2HP + H + H^2 + H) + 257 H, per frame."""
     config = lrnn.SequenceModelConfig(d_in=257, d_out=257)

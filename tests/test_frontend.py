@@ -103,6 +103,14 @@ def test_batches_are_clips_side_by_side():
     torch.testing.assert_close(LogMel()(x)[1], LogMel()(x[1]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_frames_are_float32_under_autocast(dtype):
+    x = 1e-3 * clip(1600)
+    with torch.autocast("cpu", dtype):
+        found = LogMel()(x)
+    assert torch.equal(found, LogMel()(x))
+
+
 def test_digital_silence_is_finite():
     assert torch.isfinite(LogMel()(torch.zeros(1600))).all()
 

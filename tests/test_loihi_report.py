@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from loihi_cases import SHIPPED
 from test_profile_fixed import make_float
 
@@ -14,6 +15,7 @@ from lrnn.profile.loihi import coefficients as known
 from lrnn.profile.loihi.lower import lower
 from lrnn.profile.loihi.published import PUBLISHED, validate
 from lrnn.profile.loihi.report import BATCHES, report
+from lrnn.program.torch_executor import TorchExecutor
 
 # The report
 
@@ -74,6 +76,18 @@ def test_measured_activity_costs_no_more_than_the_worst_case(found):
             pairs = zip(mine["modes"][mode][name], found["modes"][mode][name], strict=True)
             assert all(a <= b for a, b in pairs)
     assert mine["cores"] == found["cores"]
+
+
+def test_activity_of_a_long_recording_is_counted_as_it_passes():
+    """A stretch at a time, with the state carried on: as of all values at once."""
+    program = SHIPPED
+    frames = np.random.default_rng(0).standard_normal((1500, 257)).astype(np.float32)
+    with torch.inference_mode():
+        whole, _ = TorchExecutor(program).trace(torch.from_numpy(frames)[None])
+    found = activity(program, frames)
+    assert found.keys() == whole.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(found[name], (value[0].numpy() != 0).mean(0))
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,57 @@ def test_hgrn_states_that_never_move(kind, bias):
     assert (again(x)[0] - wanted).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("remove", [shrink, lambda net, x: structured(net, cost(net, x).macs // 2, x)])
+def test_a_model_with_an_hgrn_that_adopts_sizes_has_its_eps(remove):
+    class Mine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.mixer = nn.Linear(6, 6), lrnn.HGRN(6, 10)
+
+        def forward(self, x):
+            return self.mixer(self.first(x))[0]
+
+    model, x = shaken(Mine()), torch.randn(2, 7, 6, dtype=torch.float64)
+    with torch.no_grad():
+        model.mixer.i_proj.weight[:6] = 0
+        model.mixer.i_proj.weight *= 0.01  # so that the eps counts
+    remove(model, x)
+    assert model.mixer.d_state < 10
+    fresh = Mine().double().eval()
+    adopt_sizes(fresh, model.state_dict())
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(x), model(x))
+
+
+def test_layers_called_by_keyword():
+    class Mine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.b(input=torch.relu(self.a(input=x)))
+
+    model = shaken(Mine())
+    with torch.no_grad():
+        model.b.weight[:, 3] = 0
+    x = torch.randn(3, 4, dtype=torch.float64)
+    wanted = model(x)
+    assert shrink(model, x).removed == {"a channels": (6, 5)}
+    assert (model(x) - wanted).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_constants_are_folded_too(dtype):
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    with torch.no_grad():
+        model[2].weight[:4] = 0
+    model, x = model.to(dtype).eval(), torch.randn(9, 16).to(dtype)
+    wanted = model(x)
+    assert shrink(model, x).removed["2 channels"] == (16, 12)
+    torch.testing.assert_close(model(x), wanted, atol=8 * torch.finfo(dtype).eps, rtol=0)
+
+
 def test_an_hgrn_stack_loses_hidden_units():
     stack = shaken(lrnn.HGRNStack(lrnn.HGRNBlockConfig(d_model=6, d_state=4, d_hidden=10), 2))
     with torch.no_grad():
@@ -317,6 +368,8 @@ def test_errors(monkeypatch):
         shrink(Net())
     with pytest.raises(ValueError, match="equal numbers"):
         shrink(Net(), torch.zeros(1, 2, 6, 6))
+    with pytest.raises(ValueError, match=r"shape \(0, 2, 6, 6\)"):
+        shrink(Net(), torch.zeros(0, 2, 6, 6))
     with pytest.raises(ValueError, match="has no such tensor"):
         adopt_sizes(Net(), {"other.weight": torch.zeros(2)})
     with pytest.raises(ValueError, match="3 numbers, expected one for each of 2"):

@@ -21,6 +21,7 @@ pytest.importorskip("soundfile")
 pytest.importorskip("soxr")
 
 FRAME = 0.02
+EIGHT = replace(FRONTEND, sample_rate=8000, hop=80, window=240, f_max=3800.0)  # as wide as FRONTEND
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,15 @@ class TestSpotter:
         meta = {"keywords": {**program.meta["keywords"], "labels": ["a", "b"]}}
         with pytest.raises(ValueError, match=r"widths \(24, 4\), expected \(24, 2\)"):
             KeywordSpotter(replace(program, meta=meta))
+        for changed, message in (
+            ({"labels": ["_unknown_", "_silence_"] * 2}, "expected words among them"),
+            ({"decision": {"smoothing": 0.5}}, "decision is .*'smoothing'"),
+            ({"decision": {"hold": "long"}}, "decision is .*'long'"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                KeywordSpotter(replace(program, meta={"keywords": {**program.meta["keywords"], **changed}}))
+        with pytest.raises(ValueError, match="rate is 0"):
+            spotter.stream(rate=0)
         with pytest.raises(FileNotFoundError, match="nowhere"):
             KeywordSpotter.load(tmp_path / "nowhere.lrnn")
         with pytest.raises(ValueError, match="audio has 100 samples"):
@@ -250,6 +260,15 @@ class TestEvaluation:
             if label < 2
         ]
         assert scored.report()["accuracy"] == pytest.approx(np.mean(right))
+
+    def test_clips_are_resampled_for_a_spotter_of_another_rate(self, spotter, clips):
+        meta = {"keywords": {**spotter.program.meta["keywords"], "frontend": EIGHT.to_meta()}}
+        slow = KeywordSpotter(replace(spotter.program, meta=meta))
+        found = score_clips(slow, clips).scores
+        for i in (0, 35):
+            x = audio.resample(clips[i].astype(np.float32) / 32768, 16000, 8000)
+            expected = slow.scores(torch.from_numpy(x)[None])[0]
+            np.testing.assert_allclose(found[i], expected, atol=1e-5)
 
     def test_words_are_found_in_a_stream(self, oracle, clips):
         found = score_stream(oracle, clips, default_engine(), Decision(threshold=0.8, window=0.4))

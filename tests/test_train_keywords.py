@@ -120,6 +120,7 @@ class TestModule:
             ({"mixup": -1.0}, "mixup"),
             ({"chain": 0}, "chain is 0"),
             ({"frontend": LogMel(hop=150, window=300)}, "steps of 300 samples"),
+            ({"frontend": RawFrames(8000, hop=80)}, "sample_rate 8000, expected 16000"),
         ],
     )
     def test_bad_values_are_named(self, options, message):

@@ -1,4 +1,4 @@
-"""What people see while a command runs: progress bars on stderr, on a terminal only."""
+"""What commands show: progress bars on stderr, on a terminal only; tables; that a picture can be drawn."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def check_plot(path: str) -> None:
+    """Say now what is wrong with --plot, not after the work."""
+    from lrnn.profile.plot import check_picture
+
+    check_picture(path)
 
 
 def table(rows: list[list[str]], header: list[str], prose: int = 0) -> str:

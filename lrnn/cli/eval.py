@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from lrnn.cli import eval_keywords, eval_text
-from lrnn.cli.console import progress, table
+from lrnn.cli.console import check_plot, progress, table
 from lrnn.data.bootstrap import LEVEL
 from lrnn.data.figures import FIGURES
 from lrnn.engine import ENGINES
@@ -83,6 +83,8 @@ def run_denoise(args) -> int:
     from lrnn.data.score_file import ScoreFile
     from lrnn.data.summary import by_snr, summary
 
+    if args.plot:
+        check_plot(args.plot)
     evaluation = _evaluation(args)
     evaluation.check()
     header = evaluation.header()

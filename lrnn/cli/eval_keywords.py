@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from importlib import import_module
 
-from lrnn.cli.console import progress, table
+from lrnn.cli.console import check_plot, progress, table
 from lrnn.cli.listen import add_decision, decision
 from lrnn.engine import default_engine
 
@@ -45,10 +44,10 @@ def run(args) -> int:
     from lrnn.data.keywords import KeywordClips, find_keywords
     from lrnn.data.spotter import KeywordSpotter
 
+    if args.plot:
+        check_plot(args.plot)
     if args.data is None:
         raise ValueError("no data: expected --data DIR or LRNN_DATA in the environment")
-    if args.plot:
-        import_module("lrnn.profile.plot_confusion")  # says now what it misses, not after the work
     engine = args.engine or default_engine()
     spotter = KeywordSpotter.load(args.model)
     chosen = decision(spotter, args.threshold)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from lrnn.cli.console import table
+from lrnn.cli.console import check_plot, table
 from lrnn.cli.frames import input_frames, token_frames
 
 _MOST_TOKENS = 2000  # of a text: a second or two, and what the noise is measured on at most
@@ -58,6 +58,8 @@ def run(args) -> int:
     """Count, measure, print."""
     from lrnn.profile.measure import profile
 
+    if args.plot:
+        check_plot(args.plot)
     program = _program(args.model)
     frames = _frames(program, args.data)
     if args.target:

@@ -8,6 +8,18 @@ import numpy as np
 
 from lrnn.cli.console import table
 
+_SHORT = {
+    "fan-in (axons)": "fan-in",
+    "fan-out (axons)": "fan-out",
+    "recurrent states": "states",
+    "synaptic memory": "weights",
+    "neuron updates": "updates",
+    "synaptic operations": "synops",
+    "memory reads": "reads",
+    "messages sent": "sent",
+}
+"""Words of the report as a column of the table of layers has room for them."""
+
 
 def run(program, frames: np.ndarray | None, source: str, args) -> int:
     """Place, estimate, print.
@@ -21,10 +33,7 @@ def run(program, frames: np.ndarray | None, source: str, args) -> int:
     from lrnn.profile.loihi import activity, placement_report
     from lrnn.profile.loihi.ndns import ndns_report
     from lrnn.profile.loihi.neurobench import neurobench_metrics
-    from lrnn.profile.plot import check_picture
 
-    if args.plot:
-        check_picture(args.plot)
     if frames is None:
         report = placement_report(program)
     else:
@@ -61,7 +70,7 @@ def _head(report: dict) -> str:
 
 
 def _layers(report: dict) -> str:
-    header = ["layer", "step", "neurons", "synapses", "synops", "cores", "fullest core", "full of"]
+    header = ["layer", "step", "neurons", "synapses", "synops", "cores", "% full", "of"]
     header += ["KiB", "bound us", "bound by"]
     rows = [
         [
@@ -71,15 +80,20 @@ def _layers(report: dict) -> str:
             f"{layer['synapses']:,}",
             f"{layer['synops']:,.0f}",
             _span(layer["cores"]),
-            _span([100 * load for load in layer["load"]], ".0f") + " %",
-            _either(layer["binds"]),
+            _span([100 * load for load in layer["load"]], ".0f"),
+            _either([_SHORT.get(word, word) for word in layer["binds"]]),
             _span([size / 1024 for size in layer["memory_bytes"]], ".0f"),
             _span([ns / 1e3 for ns in layer["step_ns"]], ".1f"),
-            _either(layer["binds_time"]),
+            _either([_SHORT.get(word, word) for word in layer["binds_time"]]),
         ]
         for layer in report["layers"]
     ]
-    return table(rows, header)
+    notes = (
+        "synops: synaptic operations a frame. % full: of what the layer's fullest core uses most; fan-in\n"
+        "and fan-out count axons, weights the memory of synapses. bound us: least time of a layer's step,\n"
+        "that of neuron updates, synops, reads of weights, messages sent, the fullest link or the barrier."
+    )
+    return table(rows, header) + "\n\n" + notes
 
 
 def _modes(report: dict) -> str:

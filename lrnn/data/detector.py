@@ -47,6 +47,14 @@ class Decision:
         if not isfinite(self.other):
             raise ValueError(f"other is {self.other}, expected a finite number")
 
+    @staticmethod
+    def from_meta(values: dict) -> Decision:
+        """The decision that a program's meta describes; ValueError where values do not fit."""
+        try:
+            return Decision(**values)
+        except TypeError as error:
+            raise ValueError(f"decision is {values!r}: {error}") from None
+
 
 @dataclass(frozen=True)
 class Keyword:

@@ -82,7 +82,7 @@ class Scored:
 
 
 def score_clips(spotter: KeywordSpotter, clips: KeywordClips, progress: Progress = unseen) -> Scored:
-    """Score clips with the torch executor, each from a state of zeros.
+    """Score clips with the torch executor, each from a state of zeros, resampled to the spotter's rate.
 
     Raises:
         ValueError: a clip of a word that is no label, where none is unknown.
@@ -93,8 +93,9 @@ def score_clips(spotter: KeywordSpotter, clips: KeywordClips, progress: Progress
     scores = []
     starts = range(0, len(data), _BATCH)
     for start in progress(starts, len(starts), "clips"):
-        batch = np.stack([data[i][0] for i in range(start, min(start + _BATCH, len(data)))])
-        scores.append(spotter.scores(torch.from_numpy(batch)).numpy())
+        batch = np.stack([data[i][0] for i in range(start, min(start + _BATCH, len(data)))], axis=1)  # (N, B)
+        batch = audio.resample(batch, SAMPLE_RATE, spotter.sample_rate)
+        scores.append(spotter.scores(torch.from_numpy(batch).T).numpy())
     return Scored(spotter, np.concatenate(scores), np.array(data.labels))
 
 

@@ -176,12 +176,14 @@ class LogMel(FrontEnd):
         return self.window - self.hop
 
     def frames(self, samples: Tensor) -> Tensor:
-        """Spectra, bands, logarithms."""
+        """Spectra, bands, logarithms; in float32 under autocast too."""
         taper, bands = self.constants
         cut = samples.unfold(-1, self.window, self.hop)  # (..., T stack, window)
         X = torch.fft.rfft(cut * taper.to(samples.device))
         power = X.real.square() + X.imag.square()
-        logs = torch.log(power @ bands.to(samples.device) + FLOOR)
+        with torch.autocast(samples.device.type, enabled=False):  # FLOOR is zero in float16
+            power = power @ bands.to(samples.device)  # (..., T stack, n_mels)
+        logs = torch.log(power + FLOOR)
         return (SCALE * (logs - MEAN_LOG)).unflatten(-2, (-1, self.stack)).flatten(-2)
 
     @cached_property

@@ -28,6 +28,9 @@ class KeywordSpotter:
 
     Args:
         program: reads frames of the front end and gives a score for every label.
+
+    Raises:
+        ValueError: its meta has no keywords, labels without a word, or what does not fit the program.
     """
 
     def __init__(self, program: Program):
@@ -37,7 +40,9 @@ class KeywordSpotter:
         self.program = program
         self.labels = tuple(meta["labels"])
         self.frontend = FrontEnd.from_meta(meta["frontend"])
-        self.decision = Decision(**meta.get("decision", {}))
+        self.decision = Decision.from_meta(meta.get("decision", {}))
+        if not self.words:
+            raise ValueError(f"program has the labels {self.labels}, expected words among them")
         widths, expected = (
             (program.input_width, program.output_width),
             (self.frontend.width, len(self.labels)),
@@ -107,7 +112,8 @@ class KeywordSpotter:
             engine: "native", "numpy" or "torch".
             decision: when a word counts as said; None is the model's.
         """
-        return SpotterStream(self, rate or self.sample_rate, engine, decision or self.decision)
+        rate = self.sample_rate if rate is None else rate
+        return SpotterStream(self, rate, engine, decision or self.decision)
 
     @cached_property
     def _executor(self) -> TorchExecutor:

@@ -10,7 +10,9 @@ parameters, rows of an embedding are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +20,10 @@ from lrnn.program import nodes as op
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.program import Program, tensors
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHUNK = 1024  # frames
 MATRICES = (op.Linear, fixed.Linear)
 """Nodes that multiply with a matrix, in float and in integers; both call it `weight`."""
 
@@ -61,34 +67,80 @@ def count(program: Program, inputs: np.ndarray | None = None) -> list[NodeCost]:
         program: what to count.
         inputs: (T, input_width) frames to measure activity on; None leaves it unmeasured.
     """
-    values = None if inputs is None else traced(program, inputs)
-    return [_node_cost(node, program.widths[node.name], values) for node in program.nodes]
+    seen = None if inputs is None else observe(program, inputs)
+    return [_node_cost(node, program.widths[node.name], seen) for node in program.nodes]
 
 
-def traced(program: Program, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Every value of the program on these frames, (T, width) by name."""
-    import torch
+@dataclass
+class Seen:
+    """What one value of a program was on frames, counted as they passed.
 
-    from lrnn.program.torch_executor import TorchExecutor
+    Attributes:
+        nonzero: (width,) int64, frames in which each of its numbers was not zero.
+        frames: how many there were.
+        binary: whether it was never anything but 0, 1 or -1.
+    """
 
+    nonzero: np.ndarray
+    frames: int = 0
+    binary: bool = True
+
+    @property
+    def rates(self) -> np.ndarray:
+        """(width,) fractions of the frames in which each of its numbers was not zero."""
+        return self.nonzero / self.frames
+
+    @property
+    def rate(self) -> float:
+        """Fraction of all its numbers that were not zero."""
+        return float(self.nonzero.sum() / (self.frames * self.nonzero.size))
+
+
+def observe(program: Program, inputs: np.ndarray) -> dict[str, Seen]:
+    """What every value of the program is on frames (T, input_width), from a state of zeros, by name.
+
+    Raises:
+        ValueError: the frames have another shape, or there are none.
+    """
     if inputs.ndim != 2 or not len(inputs):
         raise ValueError(
             f"inputs has shape {inputs.shape}, expected (frames, {program.input_width}) with frames > 0"
         )
-    with torch.inference_mode():
-        values, _ = TorchExecutor(program).trace(torch.from_numpy(np.asarray(inputs, np.float32))[None])
-    return {name: value[0].numpy() for name, value in values.items()}
+    widths = {program.input: program.input_width, **program.widths}
+    found = {name: Seen(np.zeros(width, np.int64)) for name, width in widths.items()}
+    for values in traced(program, inputs):
+        for name, value in values.items():
+            x, seen = value[0].numpy(), found[name]
+            seen.nonzero += np.count_nonzero(x, axis=0)
+            seen.frames += len(x)
+            seen.binary = seen.binary and bool(np.isin(x, (-1, 0, 1)).all())
+    return found
 
 
-def _node_cost(node: op.Node, width: int, values: dict[str, np.ndarray] | None) -> NodeCost:
+def traced(program: Program, inputs: np.ndarray) -> Iterator[dict[str, Tensor]]:
+    """Every value of the program on frames (T, input_width), (1, t, width) by name, a stretch of t frames at
+    a time: those of a long recording do not fit into memory together.
+    """
+    import torch
+
+    from lrnn.program.torch_executor import TorchExecutor
+
+    executor, state = TorchExecutor(program), None
+    for piece in torch.from_numpy(np.ascontiguousarray(inputs, np.float32)).split(_CHUNK):
+        with torch.inference_mode():
+            values, state = executor.trace(piece[None], state)
+        yield values
+
+
+def _node_cost(node: op.Node, width: int, seen: dict[str, Seen] | None) -> NodeCost:
     arrays = [] if isinstance(node, fixed.Table) else _parameters(node)
     macs, weights = _macs(node, width)
-    active = None if values is None or node.tokens else values[node.inputs[0]] != 0  # (T, width)
+    read = None if seen is None or node.tokens else seen[node.inputs[0]]
     effective = None
-    if active is not None:
+    if read is not None:
         effective = float(weights)
         if isinstance(node, MATRICES):
-            effective = float(active.mean(0) @ np.count_nonzero(node.weight, axis=0))
+            effective = float(read.rates @ np.count_nonzero(node.weight, axis=0))
     return NodeCost(
         name=node.name,
         op=node.op,
@@ -97,7 +149,7 @@ def _node_cost(node: op.Node, width: int, values: dict[str, np.ndarray] | None) 
         macs=macs,
         macs_weights=weights,
         macs_effective=effective,
-        activity=None if active is None else float(active.mean()),
+        activity=None if read is None else read.rate,
     )
 
 

@@ -18,24 +18,22 @@ to about the SQNR of the output, as powers, where they are small and have nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lrnn.profile.count import traced
 from lrnn.program import nodes as op
 from lrnn.program.fixed import nodes as fixed
 from lrnn.program.fixed.base import Rounded
 from lrnn.program.fixed.real import Equation, equations
 from lrnn.program.program import Program
-from lrnn.program.torch_executor import TorchExecutor
 from lrnn.quant import largest_integer
 
 MOST_FRAMES = 2000
 """Frames that noise is measured on: a run of the network for each node that adds some."""
-_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def _accumulator_bits(program: Program, node: op.Node) -> int | None:
 def _seen(program: Program, frames: np.ndarray) -> dict[str, dict]:
     """Ranges and saturation by the name of the node."""
     largest, limited, count = {}, {}, {}
-    for values in _integers(program, frames):
+    for values in traced(program, frames):
         for name, form in program.formats.items():
             if form is None:
                 continue
@@ -144,15 +142,6 @@ def _seen(program: Program, frames: np.ndarray) -> dict[str, dict]:
     return found
 
 
-def _integers(program: Program, frames: np.ndarray) -> Iterator[dict[str, Tensor]]:
-    """All values, a piece of the frames at a time."""
-    executor, state = TorchExecutor(program), None
-    for piece in torch.from_numpy(np.ascontiguousarray(frames, np.float32)).split(_CHUNK):
-        with torch.inference_mode():
-            values, state = executor.trace(piece[None], state)
-        yield values
-
-
 class _Noise:
     """Levels of signals and errors.
 
@@ -167,7 +156,7 @@ class _Noise:
     def measure(self, frames: np.ndarray) -> dict[str, dict]:
         """`sqnr` and `alone` by the name of the node."""
         with torch.inference_mode():
-            pieces = list(_integers(self.program, frames))
+            pieces = list(traced(self.program, frames))
             found = {name: self._real(name, [piece[name] for piece in pieces]) for name in pieces[0]}
             exact = {self.program.input: found[self.program.input]}
             for node in self.program.nodes:

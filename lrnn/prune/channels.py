@@ -8,6 +8,7 @@ are one, its inputs and outputs are the same channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,12 @@ def keep_hgrn_states(layer: HGRN, kept: Tensor) -> None:
     if layer.is_complex:
         keep(layer, "theta", kept, 0)
     layer.d_state = len(kept)
+
+
+def scale_eps(layer: HGRN, share: float) -> None:
+    """Scale the eps of the layer's norm, where its options say it too."""
+    layer.norm.eps *= share
+    layer.options = replace(layer.options, norm_eps=layer.norm.eps)
 
 
 def keep_glu_units(layer: GLU, kept: Tensor) -> None:

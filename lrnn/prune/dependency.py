@@ -94,7 +94,7 @@ def trace(model: nn.Module, example: Example) -> Traced:
     """
     graph, recorded = dependency_graph(model, example)
     names = {module: name for name, module in model.named_modules()}
-    uses = _uses(model)
+    uses = parameter_uses(model)
     groups = []
     for found in graph.get_all_groups(root_module_types=PRODUCERS):
         groups.append(_group(graph, found, names, recorded.calls, uses))
@@ -200,9 +200,10 @@ def _operation(module: nn.Module, recorded: Recorded) -> Callable[..., Any]:
     original = module.forward
     wanted = torch.zeros((), requires_grad=True)  # a layer that reads integers or frames is a node as well
 
-    def forward(x: Tensor, *others: Any, **named: Any) -> Any:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        x = args[0] if args else next(iter(kwargs.values()))  # known layers name their input first
         with torch.no_grad():
-            out = original(x, *others, **named)
+            out = original(*args, **kwargs)
         recorded.calls[module] = recorded.calls.get(module, 0) + 1
         recorded.inputs[module] = x.detach()
         if isinstance(out, tuple):
@@ -264,7 +265,7 @@ def _obstacle(layer: nn.Module, path: str, calls: dict, uses: dict[int, int]) ->
     return ""
 
 
-def _uses(model: nn.Module) -> dict[int, int]:
+def parameter_uses(model: nn.Module) -> dict[int, int]:
     """How many modules hold each parameter, by its id."""
     uses: dict[int, int] = {}
     for owner in model.modules():

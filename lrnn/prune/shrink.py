@@ -29,7 +29,7 @@ from lrnn.prune.removable import Removable
 from lrnn.prune.sizes import example_of, record_sizes
 from lrnn.prune.units import units_of
 
-_TOLERANCE = {torch.float64: 1e-10}
+_TOLERANCE = {torch.float64: 1e-10, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 """Largest change of an output, relative to its largest value, that is rounding; 1e-5 for other types."""
 
 
@@ -79,7 +79,7 @@ def shrink(model: nn.Module, example: Example | None = None) -> Shrunk:
 
     Raises:
         ImportError: torch-pruning is not installed.
-        ValueError: parametrizations are left, or there is no example.
+        ValueError: parametrizations are left, or there is no example, an empty one, or one of equal numbers.
     """
     check_plain(model)
     counted = example_of(model, 1, 1) if example is None else example
@@ -98,6 +98,8 @@ def shrink(model: nn.Module, example: Example | None = None) -> Shrunk:
 
 def _check_varied(example: Example) -> None:
     for x in tensors(example):
+        if not x.numel():
+            raise ValueError(f"example: found a tensor of shape {tuple(x.shape)}, expected one with numbers")
         if x.is_floating_point() and bool((x == x.flatten()[0]).all()):
             raise ValueError("example: found a tensor of equal numbers, expected varied ones (torch.randn)")
 

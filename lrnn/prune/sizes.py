@@ -19,6 +19,7 @@ from lrnn.nn import (
     S5BlockConfig,
     SequenceModel,
 )
+from lrnn.prune.channels import scale_eps
 from lrnn.prune.dependency import Example
 
 
@@ -100,13 +101,14 @@ def adopt_sizes(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             new = old.detach().new_empty(value.shape)
             is_parameter = attribute in owner._parameters
             setattr(owner, attribute, nn.Parameter(new, old.requires_grad) if is_parameter else new)
+    in_stacks = {m for stack in model.modules() if isinstance(stack, HGRNStack) for m in stack.modules()}
     for module in model.modules():
-        _state_sizes(module)
+        _state_sizes(module, module in in_stacks)
     record_sizes(model)
 
 
-def _state_sizes(module: nn.Module) -> None:
-    """The numbers that a layer keeps beside its tensors, from their shapes."""
+def _state_sizes(module: nn.Module, in_stack: bool) -> None:
+    """The numbers that a layer keeps beside its tensors, from their shapes; a stack's eps is one for all."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.modules.conv._ConvNd) and not module.transposed:
@@ -126,4 +128,7 @@ def _state_sizes(module: nn.Module) -> None:
         module.blocks = module.blocks if module.d_state == d_state else 1
         module.d_state = d_state
     elif isinstance(module, HGRN):
+        was = module.d_state
         module.d_state, module.d_model = module.f_proj.weight.shape
+        if not (in_stack or isinstance(module.norm, nn.LayerNorm)):
+            scale_eps(module, was / module.d_state)

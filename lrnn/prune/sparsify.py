@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from lrnn.nn import SparseLinear
 from lrnn.prune import mask
+from lrnn.prune.dependency import parameter_uses
 from lrnn.prune.weights import matches
 
 
@@ -65,7 +66,7 @@ def sparsify(
         if not any(matches(name, pattern) for name in layers):
             raise ValueError(f"names has the pattern {pattern!r}, which matches no nn.Linear of the module")
     chosen = {n: layer for n, layer in layers.items() if any(matches(n, p) for p in names)}
-    uses, report = _uses(module), Sparsified()
+    uses, report = parameter_uses(module), Sparsified()
     made: dict[nn.Linear, SparseLinear] = {}
     for name, layer in chosen.items():
         kept = None if density is not None else _kept(layer)
@@ -94,16 +95,6 @@ def _too_dense(kept: Tensor, least_sparsity: float) -> str:
     if sparsity >= least_sparsity:
         return ""
     return f"{100 * sparsity:.1f} % zeros, expected at least {100 * least_sparsity:g} %"
-
-
-def _uses(module: nn.Module) -> dict[int, int]:
-    """How many modules hold each parameter, by its id."""
-    uses: dict[int, int] = {}
-    for owner in module.modules():
-        for parameter in owner._parameters.values():
-            if parameter is not None:
-                uses[id(parameter)] = uses.get(id(parameter), 0) + 1
-    return uses
 
 
 def _obstacle(layer: nn.Linear, uses: dict[int, int]) -> str:

@@ -7,14 +7,14 @@ strength, the product of what feeds and what reads it, ranks units for structure
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lrnn.nn import HGRN, S5, HGRNStack
 from lrnn.nn.hgrn_stack import GLU
-from lrnn.prune.channels import keep, keep_glu_units, keep_hgrn_states, keep_s5_states
+from lrnn.prune.channels import keep, keep_glu_units, keep_hgrn_states, keep_s5_states, scale_eps
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,15 @@ def _hgrn_states(layer: HGRN, name: str) -> Units:
         reads = layer.o_proj.weight.square().sum(0).view(-1, per_state).sum(1)
     strength = (fed * gates * reads) ** (1 / 3)
     alive = _one_at_least(~silent)
-    keep_some = lambda kept: keep_hgrn_states(layer, kept)  # noqa: E731
     if isinstance(layer.norm, nn.LayerNorm):
+        keep_some = lambda kept: keep_hgrn_states(layer, kept)  # noqa: E731
         return Units(name, alive, strength, None, keep_some, "the mean of its layer norm counts every state")
-    return Units(name, alive, strength, lambda kept: _keep_moving_states(layer, kept), keep_some)
+    keep_moving = lambda kept: _keep_moving_states(layer, kept)  # noqa: E731
+    return Units(name, alive, strength, keep_moving, keep_moving)
 
 
 def _keep_moving_states(layer: HGRN, kept: Tensor) -> None:
-    """Leave out states that are always zero, which the mean square counts all the same.
+    """Leave out states that are always zero, or count as such; the mean square counts them all the same.
 
     With s the sum of squares, s / n + eps = (m / n) (s / m + eps n / m): the norm over the m states that stay
     has n / m times the eps, and its weight takes the root.
@@ -106,8 +107,7 @@ def _keep_moving_states(layer: HGRN, kept: Tensor) -> None:
     keep_hgrn_states(layer, kept)
     with torch.no_grad():
         layer.norm.weight.mul_(share**0.5)
-    layer.norm.eps = layer.norm.eps * share
-    layer.options = replace(layer.options, norm_eps=layer.norm.eps)
+    scale_eps(layer, share)  # which lrnn.prune.adopt_sizes knows
 
 
 def _glu_units(layer: GLU, name: str) -> Units:

@@ -80,6 +80,10 @@ class KeywordModule(L.LightningModule):
             )
         if chain < 1:
             raise ValueError(f"chain is {chain}, expected at least 1")
+        if frontend.sample_rate != SAMPLE_RATE:
+            raise ValueError(
+                f"frontend has sample_rate {frontend.sample_rate}, expected {SAMPLE_RATE}, that of the clips"
+            )
         if SAMPLE_RATE % frontend.step:
             raise ValueError(
                 f"frontend has steps of {frontend.step} samples, expected a part of {SAMPLE_RATE}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrnn.profile.count import traced
+from lrnn.profile.count import observe
 from lrnn.program.program import Program
 
 
@@ -18,4 +18,4 @@ def activity(program: Program, frames: np.ndarray) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the frames have another shape, or there are none.
     """
-    return {name: (value != 0).mean(0) for name, value in traced(program, frames).items()}
+    return {name: seen.rates for name, seen in observe(program, frames).items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrnn.profile.count import MATRICES, traced
+from lrnn.profile.count import MATRICES, Seen, observe
 from lrnn.program.program import Program, tensors
 
 ACTIVATIONS = ("relu", "pair_relu", "sigmoid", "silu", "gelu", "table")
@@ -29,33 +29,33 @@ def neurobench_metrics(program: Program, frames: np.ndarray | None = None) -> di
         synaptic_operations: Dense of every entry and input; Effective_MACs and Effective_ACs of those that
         are not zero; they are accumulates where all inputs of a matrix are 0, 1 or -1.
     """
-    values = None if frames is None else traced(program, frames)
+    seen = None if frames is None else observe(program, frames)
     matrices = [node for node in program.nodes if isinstance(node, MATRICES)]
     entries = sum(node.weight.size for node in matrices)
     zeros = entries - sum(int(np.count_nonzero(node.weight)) for node in matrices)
     return {
         "footprint": sum(t.nbytes for node in program.nodes for t in tensors(node).values()),
         "connection_sparsity": zeros / entries if entries else 0.0,
-        "activation_sparsity": None if values is None else _activation_sparsity(program, values),
+        "activation_sparsity": None if seen is None else _activation_sparsity(program, seen),
         "synaptic_operations": {
-            "Effective_MACs": None if values is None else _effective(matrices, values, binary=False),
-            "Effective_ACs": None if values is None else _effective(matrices, values, binary=True),
+            "Effective_MACs": None if seen is None else _effective(matrices, seen, binary=False),
+            "Effective_ACs": None if seen is None else _effective(matrices, seen, binary=True),
             "Dense": entries,
         },
     }
 
 
-def _activation_sparsity(program: Program, values: dict[str, np.ndarray]) -> float:
-    names = [n.name for n in program.nodes if n.op.removeprefix("fixed_") in ACTIVATIONS]
-    total = sum(values[name].size for name in names)
-    return sum(int((values[name] == 0).sum()) for name in names) / total if total else 0.0
+def _activation_sparsity(program: Program, seen: dict[str, Seen]) -> float:
+    made = [seen[n.name] for n in program.nodes if n.op.removeprefix("fixed_") in ACTIVATIONS]
+    total = sum(s.frames * s.nonzero.size for s in made)
+    return (total - sum(int(s.nonzero.sum()) for s in made)) / total if total else 0.0
 
 
-def _effective(matrices: list, values: dict[str, np.ndarray], binary: bool) -> float:
+def _effective(matrices: list, seen: dict[str, Seen], binary: bool) -> float:
     """Nonzero weights on nonzero inputs, of the matrices that read binary values, or of the others."""
     total = 0.0
     for node in matrices:
-        x = values[node.inputs[0]]
-        if bool(np.isin(x, (-1, 0, 1)).all()) == binary:
-            total += float((x != 0).mean(0) @ np.count_nonzero(node.weight, axis=0))
+        read = seen[node.inputs[0]]
+        if read.binary == binary:
+            total += float(read.rates @ np.count_nonzero(node.weight, axis=0))
     return total
