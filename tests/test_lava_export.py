@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from lrnn.export.lava.environment import _correct, build, find_lava, find_python
 from lrnn.export.lava.folder import sha256
 from lrnn.export.lava.graph import SOURCE, make_graph
 from lrnn.export.lava.vectors import generated_frames, golden_vectors
+from lrnn.export.lava.verify import _steps
 from lrnn.models import DEMO_CLIP, DENOISER, DENOISER_FLOAT
 from lrnn.program import Program
 from lrnn.program.fixed import nodes as fixed
@@ -292,6 +294,20 @@ def test_the_module_that_newer_pythons_refuse_is_corrected(tmp_path):
         exec(module.read_text(), found)
         assert found["Address"]().x == found["ByteEncoder"](0)
         assert found["Address"]().x is not found["Address"]().x
+
+
+@pytest.mark.parametrize("shape", [(0, 257), (5, 3), (257,)])
+def test_golden_frames_of_another_shape_are_refused(shape, tmp_path):
+    with pytest.raises(ValueError, match="frames has shape .* expected \\(T, 257\\) with T > 0"):
+        export(lrnn.load(DENOISER), tmp_path / "out", np.zeros(shape, np.float32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_lava_prints_is_no_report():
+    lines = ['{"done": 1, "of": 3}', "Lava says 1", "7", "[1]", '{"done": 3, "of": 3}', '{"equal": true}']
+    reports = []
+    assert list(_steps(SimpleNamespace(stdout=lines), reports)) == [0, 1, 2]
+    assert reports[-1] == {"equal": True}
 
 
 def test_a_program_without_integers_or_nodes_is_refused():

@@ -370,6 +370,10 @@ def test_files_that_are_no_nets_are_refused(tmp_path):
         file["layer/0/type"] = "input"
     with pytest.raises(ValueError, match=r"other.net: found no group 'lrnn'"):
         read_net(tmp_path / "other.net")
+    with h5py.File(tmp_path / "list.net", "w") as file:
+        file["lrnn/stack"], file["layer/0/type"] = "[1]", "input"
+    with pytest.raises(ValueError, match=r"list.net: found format and version None"):
+        read_net(tmp_path / "list.net")
     write_net(whole_stack(program(3, 3)), tmp_path / "m.net")
     with h5py.File(tmp_path / "m.net", "a") as file:
         del file["layer/1/bias"]

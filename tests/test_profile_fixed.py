@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -247,7 +248,7 @@ def test_a_node_that_was_made_coarse_is_named(program, x, name):
 
 def test_pieces_of_the_data_count_as_the_whole(program, x, monkeypatch):
     whole = value_formats(program, x)
-    monkeypatch.setattr(noise, "_CHUNK", 37)
+    monkeypatch.setattr(sys.modules[count.__module__], "_CHUNK", 37)
     assert value_formats(program, x) == whole
     monkeypatch.setattr(noise, "MOST_FRAMES", 50)
     short = value_formats(program, x)

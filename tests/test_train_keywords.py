@@ -167,6 +167,14 @@ class TestData:
         data.read(LABELS)
         assert len(data.mixer.noise) == 2
 
+    def test_noise_of_a_fullband_corpus_is_found(self, tmp_path):
+        write_keywords(tmp_path / "kws-mini")
+        for kind in ("noise", "clean"):
+            write_noise(tmp_path / "datasets_fullband" / f"{kind}_fullband")
+        data = KeywordData(str(tmp_path))
+        data.read(LABELS)
+        assert len(data.mixer.noise) == len(data.mixer.speech) == 2
+
     def test_what_is_missing_is_named(self, monkeypatch, tmp_path, corpus):
         monkeypatch.delenv("LRNN_DATA", raising=False)
         with pytest.raises(ValueError, match="no data"):

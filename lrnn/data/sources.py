@@ -199,9 +199,9 @@ def read_sources(
     progress: Progress = unseen,
 ) -> tuple[Recordings, Recordings]:
     """Clean and noise recordings of a folder that `find_sources` finds; see `read_recordings`."""
-    names = _source_names(Path(folder)) or _KINDS[0]
     clean, noise = (
-        read_recordings(Path(folder) / name, sample_rate, faults, memory_limit, progress) for name in names
+        read_recordings(place, sample_rate, faults, memory_limit, progress)
+        for place in source_folders(folder)
     )
     return clean, noise
 
@@ -220,6 +220,12 @@ def find_sources(data) -> Path:
     raise FileNotFoundError(
         f"{data}: no sources to mix; expected a folder with clean/ and noise/, looked at {looked}"
     )
+
+
+def source_folders(folder) -> tuple[Path, Path]:
+    """Where a folder that `find_sources` finds keeps clean recordings and noise."""
+    clean, noise = _source_names(Path(folder)) or _KINDS[0]
+    return Path(folder) / clean, Path(folder) / noise
 
 
 def _source_names(folder: Path) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lrnn.data.keyword_mix import KeywordAugment, KeywordMixer, KeywordStream, LabelledClips
 from lrnn.data.keywords import KeywordClips, KeywordFolder, find_keywords, hold_out
-from lrnn.data.sources import MEMORY_LIMIT, Recordings, find_sources, read_recordings
+from lrnn.data.sources import MEMORY_LIMIT, Recordings, find_sources, read_recordings, source_folders
 from lrnn.train.stream_data import StreamData
 
 _BATCH = 64  # of validation
@@ -82,21 +82,21 @@ class KeywordData(StreamData):
         place = self.noise
         if place is None:
             background = folder.folder / _BACKGROUND
-            place = background if background.is_dir() else self._source("noise")
+            place = background if background.is_dir() else self._sources()[1]
         return None if place is None else read_recordings(place, memory_limit=self.memory_limit)
 
     def _speech(self) -> Recordings | None:
-        place = self.speech if self.speech is not None else self._source("clean")
+        place = self.speech if self.speech is not None else self._sources()[0]
         if place is None:
             return None
         return read_recordings(place, memory_limit=self.memory_limit, files=self.speech_files)
 
-    def _source(self, kind: str) -> Path | None:
-        """The folder of ndns-mini with recordings of a kind."""
+    def _sources(self) -> tuple[Path | None, Path | None]:
+        """The folders with speech and with noise of ndns-mini, or of a DNS corpus."""
         try:
-            return find_sources(self.root) / kind
+            return source_folders(find_sources(self.root))
         except FileNotFoundError:
-            return None
+            return None, None
 
     def items(self, stream: int, count: int) -> KeywordStream:
         """Clips of a stream and what is said in them."""

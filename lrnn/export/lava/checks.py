@@ -10,12 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from lrnn.export.lava.graph import Graph
+from lrnn.export.netx.stack import CORE_SUM_BITS, MESSAGE_BITS, MOST_WEIGHT, SUM_BITS
 
-MOST_WEIGHT = 127  # -128 could not be negated, and has no double in 9 bits
 MOST_INPUTS, MOST_OUTPUTS = 8, 4  # ports that a Process of the executor has
-MESSAGE_BITS = 24  # of a message's payload
-SIMULATED_BITS = 32  # of a sum in Lava's simulator
-CHIP_BITS = 24  # of a sum on the chip
 DOUBLED = 2  # Lava stores weights of both signs doubled
 
 
@@ -57,16 +54,16 @@ def _check_matrix(node, x) -> dict:
             f"a weight has magnitude {weights.max()}, expected at most {MOST_WEIGHT}: synapses hold 8 bits"
         )
     simulated = weights.sum(1) * x.magnitude * DOUBLED
-    if simulated.max(initial=0) >= 1 << (SIMULATED_BITS - 1):
+    if simulated.max(initial=0) >= 1 << (SUM_BITS - 1):
         raise node.error(
             f"the sum of row {simulated.argmax()} could reach {simulated.max()} in Lava's simulator, which "
-            f"doubles weights; expected less than 2 ** {SIMULATED_BITS - 1}"
+            f"doubles weights; expected less than 2 ** {SUM_BITS - 1}"
         )
     bounds = np.array(node.bounds(x), np.int64)
-    beyond = np.flatnonzero(bounds >= 1 << (CHIP_BITS - 1))
+    beyond = np.flatnonzero(bounds >= 1 << (CORE_SUM_BITS - 1))
     worst = int(bounds.max(initial=0))
     return {
         "worst_case": worst,
         "bits": worst.bit_length() + 1,
-        f"rows_beyond_{CHIP_BITS}_bits": beyond.tolist(),
+        f"rows_beyond_{CORE_SUM_BITS}_bits": beyond.tolist(),
     }

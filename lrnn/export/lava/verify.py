@@ -100,10 +100,14 @@ def _steps(run: subprocess.Popen, reports: list[dict]) -> Iterator[int]:
     """The steps as they are made; what was reported is appended."""
     done = 0
     for line in run.stdout:
-        with suppress(ValueError):  # Lava prints, too
-            reports.append(json.loads(line))
-            yield from range(done, reports[-1].get("done", done))
-            done = reports[-1].get("done", done)
+        try:
+            report = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(report, dict):  # Lava prints, too
+            reports.append(report)
+            yield from range(done, report.get("done", done))
+            done = report.get("done", done)
 
 
 def _end(run: subprocess.Popen) -> None:

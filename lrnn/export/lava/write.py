@@ -58,7 +58,10 @@ def export(
     graph = make_graph(program)
     proofs = check(graph)
     record, arrays = lower(graph)
-    frames = generated_frames(program) if frames is None else frames
+    frames = generated_frames(program) if frames is None else np.asarray(frames)
+    if frames.ndim != 2 or frames.shape[1] != program.input_width or not len(frames):
+        expected = f"(T, {program.input_width}) with T > 0"
+        raise ValueError(f"frames has shape {frames.shape}, expected {expected}")
     resets = [len(frames) * 3 // 4] if resets is None else resets
     record["steps"] = len(frames)
     record["source"] = _provenance(program, source)

@@ -81,7 +81,7 @@ def _read(file, path) -> Stack:
         meta = json.loads(file["lrnn/stack"][()])
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: lrnn/stack is not JSON ({error})") from None
-    found = (meta.get("format"), meta.get("version"))
+    found = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
     if found != (FORMAT, VERSION):
         raise ValueError(f"{path}: found format and version {found}, expected {(FORMAT, VERSION)}")
     try:

@@ -20,6 +20,7 @@ from lrnn.program.fixed.format import Format
 SHIFT = 6
 """`state_exp` of netx's sigma-delta neurons."""
 MOST_WEIGHT = 127
+"""Of a synapse's 8 bits: -128 could not be negated, and has no double in 9 bits."""
 MESSAGE_BITS = 24
 """Of what a Loihi 2 neuron sends, with the sign."""
 SUM_BITS = 32
