@@ -298,7 +298,7 @@ def test_the_module_that_newer_pythons_refuse_is_corrected(tmp_path):
 
 @pytest.mark.parametrize("shape", [(0, 257), (5, 3), (257,)])
 def test_golden_frames_of_another_shape_are_refused(shape, tmp_path):
-    with pytest.raises(ValueError, match="frames has shape .* expected \\(T, 257\\) with T > 0"):
+    with pytest.raises(ValueError, match=r"frames has shape .* expected \(T, 257\) with T > 0"):
         export(lrnn.load(DENOISER), tmp_path / "out", np.zeros(shape, np.float32))
     assert not list(tmp_path.iterdir())
 
