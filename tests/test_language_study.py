@@ -145,3 +145,14 @@ def test_the_papers_recipe_is_the_network_that_is_counted():
     block = HGRNBlockConfig(d_model=1024, d_state=1024, d_hidden=2816)
     assert network(recipe).config == LanguageModelConfig(vocabulary=32_000, n_layers=24, block=block)
     assert macs(recipe) / 1e6 == pytest.approx(64, abs=1)
+
+
+def test_a_model_is_measured(study, tmp_path):
+    """Every node has its effective multiply-accumulates, the embedding's none among them."""
+    torch.manual_seed(0)
+    block = HGRNBlockConfig(d_model=16, d_state=16, d_hidden=32, relu="gates")
+    model = LanguageModel(LanguageModelConfig(n_layers=2, block=block)).eval()
+    lrnn.compile(model, {"text": {"tokenizer": None}}).save(tmp_path / "model.lrnn")
+    found = study.measure(tmp_path / "model.lrnn", {"a.txt": [b"a line of text and another"]})
+    assert 0 < found["macs_effective"] < found["macs_weights"] <= found["macs"]
+    assert 7 < found["bits_per_byte"] < 9

@@ -137,9 +137,9 @@ def _node_cost(node: op.Node, width: int, seen: dict[str, Seen] | None) -> NodeC
     macs, weights = _macs(node, width)
     read = None if seen is None or node.tokens else seen[node.inputs[0]]
     effective = None
-    if read is not None:
+    if seen is not None:
         effective = float(weights)
-        if isinstance(node, MATRICES):
+        if read is not None and isinstance(node, MATRICES):
             effective = float(read.rates @ np.count_nonzero(node.weight, axis=0))
     return NodeCost(
         name=node.name,
