@@ -255,7 +255,8 @@ def plot(path: Path, rows: list[dict]) -> None:
         panel.plot(x, y, color=colour, marker=mark, linewidth=1, label=label)
         for r, *at in zip(found, x, y, strict=True):
             text = f"{r['sparsity']:.0%}" if r["sparsity"] else str(r["width"])
-            panel.annotate(text, at, xytext=(5, 4), textcoords="offset points", fontsize=7)
+            beside = (-24, 4) if r["structured"] else (5, 4)
+            panel.annotate(text, at, xytext=beside, textcoords="offset points", fontsize=7)
     panel.set_xscale("log", subs=())
     panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter("{x:g}")

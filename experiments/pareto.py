@@ -126,7 +126,8 @@ def measured(runs: list[Run], args) -> list[dict]:
         raise SystemExit(f"{args.runs}: no trained models of {args.steps} steps")
     for run in progress(there, len(there), "measure"):
         folder = run.folder(args.runs)
-        rows.append({**asdict(run), **measure(str(folder / "model.lrnn"), clips)})
+        # Last what the run is: the card of a narrowed network says k = 1.
+        rows.append({**measure(str(folder / "model.lrnn"), clips), **asdict(run)})
     return rows
 
 
