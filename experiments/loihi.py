@@ -46,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    wanted = json.loads(Path(args.pareto).read_text())["models"]
+    wanted = networks(Path(args.pareto))
     if args.runs:
         trained = [found for row in wanted if (found := on_the_clip(row, Path(args.runs)))]
     else:
@@ -67,6 +67,11 @@ def main() -> None:
         path.write_text(markdown(result))
     plot(out.with_suffix(".svg"), rows)
     print(out.with_suffix(".md").read_text())
+
+
+def networks(pareto: Path) -> list[dict]:
+    """The dense and the sparse networks of a report; the sizes of structured ones' layers stand in no row."""
+    return [row for row in json.loads(pareto.read_text())["models"] if row["kind"] in ("dense", "sparse")]
 
 
 def on_the_clip(row: dict, runs: Path) -> dict | None:

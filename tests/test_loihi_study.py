@@ -17,8 +17,8 @@ def loihi():
 
 
 @pytest.fixture(scope="module")
-def trained() -> list[dict]:
-    return json.loads((EXPERIMENTS / "results" / "pareto.json").read_text())["models"]
+def trained(loihi) -> list[dict]:
+    return loihi.networks(EXPERIMENTS / "results" / "pareto.json")
 
 
 @pytest.mark.parametrize(("kind", "k"), [("dense", 0.25), ("sparse", 0.5)])
