@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from study import LOOKS, cost_axis
 
 from lrnn.data.bootstrap import intervals
 
 NARROW = {0.5: 0.1875, 0.75: 0.25, 1.0: 0.3125}
 """The width of a sparse network, and of the dense one of about as many multiply-accumulates: 8, 12 and 16
 blocks of 16, and 3, 4 and 5."""
-LOOKS = {"dense": ("#8a8a8a", "o"), "structured": ("#b5651d", "^"), "sparse": ("#1b4f8a", "s")}
 LABELS = {"float": "float32", "trained": "W8A16"}
 AXES = {"macs": ("macs_weights", 1, "multiply-accumulates per frame, weights not zero")}
 AXES |= {"bytes": ("file_bytes", 1e-3, "kB of the file")}
@@ -93,11 +93,7 @@ def plot(path: Path, rows: list[dict]) -> None:
             for form, line in (("float", "-"), ("trained", ":")):
                 chosen = [r for r in rows if (r["kind"], r["form"]) == (kind, form)]
                 draw(panel, chosen, column, unit, f"{kind}, {LABELS[form]}", colour, mark, line)
-        panel.set_xscale("log", subs=())
-        panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter("{x:,g}")
-        panel.set_xlabel(label)
-        panel.spines[["top", "right"]].set_visible(False)
+        cost_axis(panel, label)
         panel.margins(0.12)
     panels[0].set_ylabel("accuracy, %")
     panels[0].legend(loc="lower right", fontsize=8)

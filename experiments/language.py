@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from narrow import start_of
-from study import Training, call, make_parser, reported, split, train_all, write_report
+from study import LOOKS, Training, call, cost_axis, make_parser, reported, split, train_all, write_report
 
 import lrnn
 from lrnn.cli.console import progress
@@ -190,6 +190,11 @@ def level(row: dict) -> str:
     return f"as {row['sparsity']:.0%}, structured" if row["structured"] else f"{row['sparsity']:.0%}"
 
 
+def kind_of(row: dict) -> str:
+    """As LOOKS has it."""
+    return "structured" if row["structured"] else "sparse" if row["sparsity"] else "dense"
+
+
 def at_one_width(rows: list[dict]) -> list[str]:
     """The paper's table: loss and cost of each level of sparsity, and their change from dense."""
     wide = [r for r in rows if r["width"] == WIDE and not r["structured"]]
@@ -243,26 +248,18 @@ def plot(path: Path, rows: list[dict]) -> None:
 
     plt = pyplot()
     figure, panel = plt.subplots(figsize=(5.5, 4), layout="constrained")
-    kinds = {
-        "dense": ("#8a8a8a", "o", lambda r: not r["sparsity"]),
-        "structured": ("#b5651d", "^", lambda r: r["structured"]),
-        f"width {WIDE}, pruned": ("#1b4f8a", "s", lambda r: r["sparsity"] and not r["structured"]),
-    }
-    for label, (colour, mark, belongs) in kinds.items():
-        found = [r for r in rows if belongs(r)]
+    labels = {"dense": "dense", "structured": "structured", "sparse": f"width {WIDE}, pruned"}
+    for kind, (colour, mark) in LOOKS.items():
+        found = [r for r in rows if kind_of(r) == kind]
         found.sort(key=lambda r: r["macs_weights"])
         x, y = [r["macs_weights"] / 1000 for r in found], [r["bits_per_byte"] for r in found]
-        panel.plot(x, y, color=colour, marker=mark, linewidth=1, label=label)
+        panel.plot(x, y, color=colour, marker=mark, linewidth=1, label=labels[kind])
         for r, *at in zip(found, x, y, strict=True):
             text = f"{r['sparsity']:.0%}" if r["sparsity"] else str(r["width"])
             beside = (-24, 4) if r["structured"] else (5, 4)
             panel.annotate(text, at, xytext=beside, textcoords="offset points", fontsize=7)
-    panel.set_xscale("log", subs=())
-    panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    panel.xaxis.set_major_formatter("{x:g}")
-    panel.set_xlabel("thousand multiply-accumulates per byte")
+    cost_axis(panel, "thousand multiply-accumulates per byte")
     panel.set_ylabel("bits per byte")
-    panel.spines[["top", "right"]].set_visible(False)
     panel.legend(fontsize=8)
     save(figure, path)
 

@@ -19,7 +19,18 @@ from pathlib import Path
 import numpy as np
 from compare import measure
 from narrow import network_options, start_of
-from study import Training, call, fit_command, make_parser, reported, split, train_all, write_report
+from study import (
+    LOOKS,
+    Training,
+    call,
+    cost_axis,
+    fit_command,
+    make_parser,
+    reported,
+    split,
+    train_all,
+    write_report,
+)
 
 from lrnn.cli.console import progress
 from lrnn.data.ndns import NdnsFolder, find_validation
@@ -30,7 +41,6 @@ RECIPES["sparse"] = "experiments/denoise-mini.yaml"
 WIDTHS = {"dense": (0.25, 0.5, 1.0), "sparse": (0.5, 1.0, 2.0)}
 NARROWED = (0.5, 1.0)
 """Widths of which there is a dense network and a sparse one."""
-LOOKS = {"dense": ("#8a8a8a", "o"), "structured": ("#b5651d", "^"), "sparse": ("#1b4f8a", "s")}
 FRAMES_PER_SECOND = 125
 SPEED = {0.25: 3.6, 0.5: 2.2, 1.0: 1.0, 2.0: 0.33}
 """Optimiser steps, with their clips, in the time of one of k = 1 (198 ms; 55, 91 and 604 at the other widths:
@@ -232,11 +242,7 @@ def plot(path: Path, rows: list[dict]) -> None:
     for panel, (column, (unit, label)) in zip(panels, axes.items(), strict=True):
         for kind, (colour, mark) in LOOKS.items():
             draw(panel, [r for r in rows if r["kind"] == kind], column, unit, kind, colour, mark)
-        panel.set_xscale("log", subs=())
-        panel.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.set_xlabel(label)
-        panel.spines[["top", "right"]].set_visible(False)
+        cost_axis(panel, label)
         panel.margins(0.12)
     panels[0].set_ylabel("SI-SNR improvement, dB")
     panels[0].legend(loc="lower right", fontsize=8)

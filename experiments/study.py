@@ -33,6 +33,8 @@ class Training:
 
 
 Run = TypeVar("Run", bound=Training)
+LOOKS = {"dense": ("#8a8a8a", "o"), "structured": ("#b5651d", "^"), "sparse": ("#1b4f8a", "s")}
+"""Colour and mark of each kind of network in every study's picture."""
 
 
 def make_parser(
@@ -120,3 +122,14 @@ def reported(runs: Sequence[Training], path: Path) -> list[dict]:
     """The rows of these runs in a report, which may have been trained on another machine."""
     rows = json.loads(path.read_text())["models"] if path.is_file() else []
     return [row for row in rows if any(run.is_of(row) for run in runs)]
+
+
+def cost_axis(panel, label: str) -> None:
+    """Costs along the abscissa of a picture: logarithmic, with ticks at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator
+
+    panel.set_xscale("log", subs=())
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter("{x:,g}")
+    panel.set_xlabel(label)
+    panel.spines[["top", "right"]].set_visible(False)

@@ -16,7 +16,6 @@ from lrnn.profile import count
 from lrnn.prune.weights import find_weights
 
 yaml = pytest.importorskip("yaml")
-LanguageModule = pytest.importorskip("lrnn.train.language").LanguageModule
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +74,9 @@ def test_every_pair_is_planned(study):
 
 def test_a_structured_run_starts_from_the_dense_model_at_the_cost_of_the_sparse_one(study, args):
     pytest.importorskip("torch_pruning")
+    pytest.importorskip("lightning")
+    from lrnn.train import LanguageModule
+
     dense, sparse = study.Run(32, 0.0, 0, 40), study.Run(32, 0.5, 0, 40)
     for run in (dense, sparse):
         run.folder(args.runs).mkdir(parents=True)
