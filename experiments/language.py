@@ -256,7 +256,7 @@ def plot(path: Path, rows: list[dict]) -> None:
         panel.plot(x, y, color=colour, marker=mark, linewidth=1, label=labels[kind])
         for r, *at in zip(found, x, y, strict=True):
             text = f"{r['sparsity']:.0%}" if r["sparsity"] else str(r["width"])
-            beside = (-24, 4) if r["structured"] else (5, 4)
+            beside = (-8, -12) if r["structured"] else (5, 4)
             panel.annotate(text, at, xytext=beside, textcoords="offset points", fontsize=7)
     cost_axis(panel, "thousand multiply-accumulates per byte")
     panel.set_ylabel("bits per byte")
